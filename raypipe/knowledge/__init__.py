@@ -1,0 +1,1 @@
+"""What radiology knows: findings, anatomy, attributes, terms and HU windows."""
