@@ -107,17 +107,19 @@ class Geometry:
 
     @cached_property
     def _lps_to_zyx(self) -> FloatArray:
-        return np.linalg.inv(self.affine_zyx_to_lps)
+        return np.asarray(np.linalg.inv(self.affine_zyx_to_lps), dtype=np.float64)
 
     def to_lps_mm(self, index_zyx: ArrayLike) -> FloatArray:
         """Patient positions in mm, (..., 3) L P S, of indices (..., 3)."""
         index = np.asarray(index_zyx, dtype=np.float64)
-        return index @ self.affine_zyx_to_lps[:3, :3].T + self.affine_zyx_to_lps[:3, 3]
+        lps: FloatArray = index @ self.affine_zyx_to_lps[:3, :3].T + self.affine_zyx_to_lps[:3, 3]
+        return lps
 
     def to_index(self, lps_mm: ArrayLike) -> FloatArray:
         """Continuous indices (..., 3) z y x of patient positions (..., 3) in mm."""
         points = np.asarray(lps_mm, dtype=np.float64)
-        return points @ self._lps_to_zyx[:3, :3].T + self._lps_to_zyx[:3, 3]
+        index: FloatArray = points @ self._lps_to_zyx[:3, :3].T + self._lps_to_zyx[:3, 3]
+        return index
 
     def box_to(self, other: "Geometry", box_zyx: Box) -> Box:
         """The smallest box on another grid that encloses a box on this one."""
@@ -153,7 +155,7 @@ class Geometry:
         """Whether both have one shape and no voxel differs by more than the tolerance."""
         if self.shape_zyx != other.shape_zyx:
             return False
-        whole = Box(lower_zyx=(0.0, 0.0, 0.0), upper_zyx=(*map(float, self.shape_zyx),))  # type: ignore[arg-type]
+        whole = Box(lower_zyx=(0.0, 0.0, 0.0), upper_zyx=self.shape_zyx)
         gap = self.corners_lps_mm(whole) - other.corners_lps_mm(whole)
         return bool(np.max(np.linalg.norm(gap, axis=1)) <= tolerance_mm)
 

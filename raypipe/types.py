@@ -1,6 +1,6 @@
 """What flows through raypipe, from a row of the manifest to a report.
 
-    SeriesRef -> Volume -> ModelInput -> Prediction (Detection) -> Finding -> Report
+    SeriesRef -> SliceStack -> Volume -> ModelInput -> Prediction (Detection) -> Finding -> Report
 
 Frozen and valid once built. Does not know: files, networks, Ray.
 """
@@ -83,6 +83,38 @@ class SeriesRef:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class SliceStack:
+    """The decoded slices of one series as they were stored: nothing sorted out, nothing repaired.
+
+    Args:
+        hu: (n, y, x) int16 HU, in the order of the manifest.
+        positions_lps_mm: (n, 3) float64; the centre of each slice's first voxel.
+        row_direction: unit vector in LPS along which x grows (columns of one row).
+        column_direction: unit vector in LPS along which y grows.
+        spacing_yx_mm: distance between rows, distance between columns.
+        thickness_mm: nominal slice thickness, None where unknown.
+        instance_uids: one a slice.
+        flags: what reading noticed.
+    """
+
+    hu: HuArray = field(repr=False)
+    positions_lps_mm: NDArray[np.float64] = field(repr=False)
+    row_direction: tuple[float, float, float]
+    column_direction: tuple[float, float, float]
+    spacing_yx_mm: tuple[float, float]
+    thickness_mm: float | None
+    instance_uids: tuple[str, ...]
+    flags: tuple[Flag, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = self.hu.shape[0]
+        if self.hu.dtype != np.int16 or self.hu.ndim != 3:
+            raise ValueError("SliceStack: hu is int16 with three axes")
+        if self.positions_lps_mm.shape != (n, 3) or len(self.instance_uids) != n:
+            raise ValueError("SliceStack: one position and one instance uid a slice")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Volume:
     """A CT volume on a regular grid.
 
@@ -103,9 +135,8 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.hu.dtype != np.int16 or self.hu.shape != self.geometry.shape_zyx:
-            raise ValueError(
-                f"Volume: hu is int16 {self.geometry.shape_zyx}, not {self.hu.dtype} {self.hu.shape}"
-            )
+            shape = self.geometry.shape_zyx
+            raise ValueError(f"Volume: hu is int16 {shape}, not {self.hu.dtype} {self.hu.shape}")
         if self.instance_uids and len(self.instance_uids) != self.hu.shape[0]:
             raise ValueError("Volume: instance_uids has one entry a slice")
 
@@ -192,6 +223,31 @@ class Finding:
     key_slice: int
     instance_uid: str = ""
     attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesContext:
+    """What a report may say of how a series was made; closed vocabularies and numbers only.
+
+    Args:
+        modality: "CT".
+        body_part: "chest", "abdomen", "head", ... from a closed list, None where unknown.
+        shape_zyx: voxels of the Volume.
+        spacing_zyx_mm: of the Volume.
+        thickness_mm: None where unknown.
+        kvp: tube voltage, None where unknown.
+        contrast: whether contrast medium was recorded, None where unknown.
+        flags: what was measured and repaired.
+    """
+
+    modality: str = "CT"
+    body_part: str | None = None
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx_mm: tuple[float, float, float]
+    thickness_mm: float | None = None
+    kvp: float | None = None
+    contrast: bool | None = None
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
