@@ -1,0 +1,41 @@
+# make demo   set up, write a phantom archive, run the whole job on it
+# make test   set up, run the test suite
+# make lint   ruff, mypy --strict, import-linter
+# make lock   resolve configs/locks/cpu.txt anew (needs uv)
+
+PYTHON ?= python3
+VENV ?= .venv
+LOCK := configs/locks/cpu.txt
+READY := $(VENV)/.ready
+# Tried only where the configured package indexes have no CPU build of PyTorch.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test lint lock clean
+
+demo: $(READY)
+	$(VENV)/bin/raypipe demo --output out/demo
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+lock:
+	uv pip compile pyproject.toml --extra cpu --extra dev --override configs/locks/overrides.txt \
+	  --python-version 3.11 --no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+	  --index-strategy unsafe-best-match $(UV_ARGS) -o $(LOCK)
+
+$(READY): $(LOCK) pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --no-deps "$$(grep '^torch==' $(LOCK))" \
+	  || $(VENV)/bin/python -m pip install --no-deps "$$(grep '^torch==' $(LOCK))" --index-url $(TORCH_INDEX)
+	$(VENV)/bin/python -m pip install --quiet --no-deps -r $(LOCK)
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,1 @@
+"""The archive job: the stages as a Ray Data graph, from a manifest to Parquet."""

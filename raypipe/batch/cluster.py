@@ -1,0 +1,61 @@
+"""Join or start Ray, and refuse a job that the cluster has no room for.
+
+In: a RunConfig. Out: an initialised Ray, or a ConfigError.
+Does not know: the graph, the data.
+"""
+
+import logging
+import os
+
+import ray
+
+from raypipe.config import RunConfig
+from raypipe.errors import ConfigError
+
+_FILTER_CPUS = 1.0
+"""Ray Data's own actor that leaves out what is done already, while a job resumes."""
+
+
+def _actor_cpus(run: RunConfig) -> float:
+    return sum(pool.cpus * pool.min_size for pool in (run.detect, run.describe))
+
+
+def start_ray(run: RunConfig) -> None:
+    """Join the configured cluster, the one of RAY_ADDRESS, or start Ray here; nothing if joined.
+
+    Raises:
+        ConfigError: the actors that the config asks for do not fit, where Ray would wait for ever.
+    """
+    if not ray.is_initialized():
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        address = run.ray_address or os.environ.get("RAY_ADDRESS")
+        options: dict[str, object] = {"address": address} if address else _local_options(run)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    _check_room(run)
+
+
+def _local_options(run: RunConfig) -> dict[str, object]:
+    # The actors' logical CPUs come on top of the real ones: they mostly wait for each other, and
+    # counting them against the loaders would leave cores idle.
+    cores = len(os.sched_getaffinity(0))
+    options: dict[str, object] = {
+        "num_cpus": int(cores + _actor_cpus(run) + _FILTER_CPUS + 0.999),
+        "include_dashboard": False,
+    }
+    if run.object_store_gib is not None:
+        options["object_store_memory"] = int(run.object_store_gib * 1024**3)
+    return options
+
+
+def _check_room(run: RunConfig) -> None:
+    have = ray.cluster_resources()
+    cpus = _actor_cpus(run) + run.load.cpus + _FILTER_CPUS
+    gpus = sum(pool.gpus * pool.min_size for pool in (run.detect, run.describe))
+    for name, need, key in (("CPUs", cpus, "CPU"), ("GPUs", gpus, "GPU")):
+        if need > have.get(key, 0.0):
+            raise ConfigError(
+                f"run.detect and run.describe ask for {need:g} logical {name} (one loading task "
+                f"and Ray's resume filter included), the cluster has {have.get(key, 0.0):g}: "
+                f"lower min_size, cpus or gpus, or add nodes"
+            )

@@ -1,0 +1,178 @@
+"""The folder that a job writes, on disk or S3, and what may be done to it.
+
+    OUTPUT/results/*.parquet      one row per series (sink.schema.RESULT_SCHEMA)
+    OUTPUT/checkpoint/*.parquet   series_key of every committed row; Ray Data resumes from it
+    OUTPUT/manifest/              where the job indexed a source itself
+    OUTPUT/config.yaml            the resolved config
+    OUTPUT/job.json               where the manifest lies, and the hash of the config
+    OUTPUT/run.json               the summary of the last run
+    OUTPUT/retry.json             only while rows are being taken back for --retry-failed
+
+In: an address. Out: paths, rows, and the two ways to change a finished folder.
+Does not know: Ray, the stages.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs as pafs
+
+from raypipe.archive.storage import StorageConfig, filesystem_for
+from raypipe.errors import Status
+
+ID_COLUMN = "series_key"
+JOB_FILE = "job.json"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the results of one job lie.
+
+    Args:
+        filesystem: a pyarrow filesystem.
+        path: the folder on it, without a protocol.
+        uri: the folder as the user named it.
+    """
+
+    filesystem: pafs.FileSystem
+    path: str
+    uri: str
+
+    @property
+    def results(self) -> str:
+        """Folder of the result rows."""
+        return f"{self.path}/results"
+
+    @property
+    def checkpoint(self) -> str:
+        """Folder of the committed ids."""
+        return f"{self.path}/checkpoint"
+
+    @property
+    def manifest_uri(self) -> str:
+        """Address of the manifest that the job made itself."""
+        return f"{self.uri}/manifest"
+
+    def read_text(self, name: str) -> str | None:
+        """A small file of the folder, None where there is none."""
+        if not self._is_file(f"{self.path}/{name}"):
+            return None
+        with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
+            return bytes(stream.read()).decode("utf-8")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file whole or not at all."""
+        with self._replacing(name) as stream:
+            stream.write(text.encode("utf-8"))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a Parquet file whole or not at all."""
+        with self._replacing(name) as stream:
+            pq.write_table(table, stream)
+
+    def result_files(self) -> list[str]:
+        """The files of the result rows, sorted."""
+        return _parquet_files(self.filesystem, self.results)
+
+    def iterate_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+        """Result rows one by one; no more than one file is in memory."""
+        for file in self.result_files():
+            table = pq.read_table(
+                file, columns=columns, filesystem=self.filesystem, partitioning=None
+            )
+            yield from table.to_pylist()
+
+    def take_back(self, status: Status) -> int:
+        """Make every row of this status undone, so that the next run does it again.
+
+        A journal is written first and worked off by `finish_taking_back`, which every run calls:
+        a stop half-way neither loses nor doubles a row.
+
+        Returns:
+            how many rows were taken back.
+        """
+        rows = self.iterate_rows([ID_COLUMN, "status"])
+        keys = [row[ID_COLUMN] for row in rows if row["status"] == status]
+        if keys:
+            self.write_text("retry.json", json.dumps(keys))
+            self.finish_taking_back()
+        return len(keys)
+
+    def finish_taking_back(self) -> None:
+        """Work off the journal of `take_back`, if one is left; doing it twice changes nothing."""
+        journal = self.read_text("retry.json")
+        if journal is None:
+            return
+        keys = pa.array(json.loads(journal), pa.string())
+        for folder in ("results", "checkpoint"):
+            for file in _parquet_files(self.filesystem, f"{self.path}/{folder}"):
+                self._drop_rows(folder, file, keys)
+        self.filesystem.delete_file(f"{self.path}/retry.json")
+
+    def _drop_rows(self, folder: str, file: str, keys: pa.Array) -> None:
+        table = pq.read_table(file, filesystem=self.filesystem, partitioning=None)
+        kept = table.filter(pc.invert(pc.is_in(table[ID_COLUMN], keys)))
+        if kept.num_rows == table.num_rows:
+            return
+        if kept.num_rows == 0:
+            self.filesystem.delete_file(file)
+            return
+        self.write_table(f"{folder}/{file.rsplit('/', 1)[-1]}", kept)
+
+    def _replacing(self, name: str) -> "_Replacing":
+        return _Replacing(self.filesystem, f"{self.path}/{name}")
+
+    def _is_file(self, path: str) -> bool:
+        return bool(self.filesystem.get_file_info(path).type == pafs.FileType.File)
+
+
+class _Replacing:
+    """A file that appears under its name only when it is complete."""
+
+    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
+        self._filesystem, self._path = filesystem, path
+        self._part = f"{path}.part"
+
+    def __enter__(self) -> Any:
+        self._filesystem.create_dir(self._path.rsplit("/", 1)[0], recursive=True)
+        self._stream = self._filesystem.open_output_stream(self._part)
+        return self._stream
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._stream.close()
+        if kind is None:
+            self._filesystem.move(self._part, self._path)
+        else:
+            self._filesystem.delete_file(self._part)
+
+
+def open_output(uri: str, storage: StorageConfig) -> Output:
+    """The output folder at a path or an s3:// address; it need not exist yet."""
+    filesystem, path = filesystem_for(uri, storage)
+    handler = pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
+    return Output(handler, path.rstrip("/"), uri.rstrip("/"))
+
+
+def count_rows(output: Output, known: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Committed rows by status; `known` remembers files already counted, by path."""
+    for file in output.result_files():
+        if file not in known:
+            statuses = pq.read_table(file, columns=["status"], filesystem=output.filesystem)
+            counted = pc.value_counts(statuses["status"]).to_pylist()
+            known[file] = {entry["values"]: entry["counts"] for entry in counted}
+    totals: dict[str, int] = {}
+    for counts in known.values():
+        for status, number in counts.items():
+            totals[status] = totals.get(status, 0) + number
+    return totals
+
+
+def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> list[str]:
+    selector = pafs.FileSelector(folder, allow_not_found=True)
+    found = (f.path for f in filesystem.get_file_info(selector) if f.type == pafs.FileType.File)
+    return sorted(path for path in found if path.endswith(".parquet"))

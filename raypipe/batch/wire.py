@@ -1,0 +1,71 @@
+"""How rows travel between the processes of the job: as Arrow tables of one explicit schema.
+
+In: rows of the stages. Out: Arrow tables, and the rows again.
+Does not know: what the stages do.
+
+Pixels travel as int16 bytes in a large_binary column, which any reader understands, has no limit at
+2 GiB, and is read without a copy from shared memory.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raypipe.geometry import Geometry
+from raypipe.sink.schema import RESULT_SCHEMA, to_table
+from raypipe.types import ModelInput
+
+Row = dict[str, Any]
+
+PREPARED_SCHEMA = pa.schema(
+    [
+        *RESULT_SCHEMA,
+        ("input_hu", pa.large_binary()),
+        ("input_shape_zyx", pa.list_(pa.int32())),
+        ("input_affine", pa.list_(pa.float64())),
+        ("input_fingerprint", pa.string()),
+        ("instance_uids", pa.list_(pa.string())),
+    ]
+)
+
+
+def encode_prepared(rows: Iterable[Row]) -> pa.Table:
+    """Rows after Prepare as a table; a row that is not "ok" has no pixels."""
+    return to_table([_encode(row) for row in rows], PREPARED_SCHEMA)
+
+
+def decode_prepared(table: pa.Table) -> list[Row]:
+    """The rows again; their pixels are views of the table's memory, not copies."""
+    pixels = table["input_hu"]
+    rows: list[Row] = table.drop_columns(["input_hu"]).to_pylist()
+    return [_decode(row, pixels[i]) for i, row in enumerate(rows)]
+
+
+def _encode(row: Row) -> Row:
+    row = dict(row)
+    model_input: ModelInput | None = row.pop("model_input", None)
+    if model_input is None:
+        return row
+    hu = np.ascontiguousarray(model_input.hu, dtype=np.int16)
+    return row | {
+        "input_hu": memoryview(hu).cast("B"),
+        "input_shape_zyx": list(hu.shape),
+        "input_affine": model_input.geometry.affine_zyx_to_lps.ravel().tolist(),
+        "input_fingerprint": model_input.fingerprint,
+        "instance_uids": list(row["instance_uids"]),
+    }
+
+
+def _decode(row: Row, pixels: pa.LargeBinaryScalar) -> Row:
+    shape, affine = row.pop("input_shape_zyx"), row.pop("input_affine")
+    fingerprint = row.pop("input_fingerprint")
+    if shape is None:
+        return row
+    geometry = Geometry(
+        shape_zyx=tuple(shape), affine_zyx_to_lps=np.reshape(np.asarray(affine), (4, 4))
+    )
+    hu = np.frombuffer(pixels.as_buffer(), dtype=np.int16).reshape(shape)
+    row["model_input"] = ModelInput(hu=hu, geometry=geometry, fingerprint=fingerprint)
+    return row

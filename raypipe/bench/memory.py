@@ -1,0 +1,108 @@
+"""Memory of the driver and of the object store over a long job, and the cost of a series.
+
+In: two archive sizes. Out: memory over time of both runs, and seconds per series of both.
+Does not know: what a stage does.
+"""
+
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import ray
+
+from raypipe.batch.cluster import start_ray
+from raypipe.batch.job import Job
+from raypipe.bench.machine import machine
+from raypipe.bench.steady import run_steady
+from raypipe.config import RaypipeConfig
+from raypipe.phantom import write_bulk_archive
+from raypipe.settings import Settings
+
+_SAMPLE_S = 1.0
+_MIB = 1024.0**2
+
+
+class MemorySample(Settings):
+    """Memory at one moment."""
+
+    at_s: float
+    driver_mib: float
+    object_store_mib: float
+
+
+class MemoryRun(Settings):
+    """One job of so many series."""
+
+    series: int
+    seconds: float
+    seconds_per_series: float
+    samples: list[MemorySample]
+
+    def peak(self, field: str, first: float, last: float) -> float:
+        """The highest value of a field between two shares of the run, in MiB."""
+        span = [
+            getattr(s, field)
+            for s in self.samples
+            if first * self.seconds <= s.at_s <= last * self.seconds
+        ]
+        return max(span, default=0.0)
+
+
+class MemoryResult(Settings):
+    """A short and a long job on the same machine."""
+
+    short: MemoryRun
+    long: MemoryRun
+    cost_ratio: float
+    machine: dict[str, str | int]
+
+
+def bench_memory(
+    folder: Path, config: RaypipeConfig, *, sizes: tuple[int, int], shape_zyx: tuple[int, int, int]
+) -> MemoryResult:
+    """Run the job over two archives of different length; start-up is left out."""
+    start_ray(config.run)
+    short, long = (_run(folder / str(n), config, n, shape_zyx) for n in sizes)
+    return MemoryResult(
+        short=short,
+        long=long,
+        cost_ratio=long.seconds_per_series / short.seconds_per_series,
+        machine=machine(),
+    )
+
+
+def _run(
+    folder: Path, config: RaypipeConfig, series: int, shape: tuple[int, int, int]
+) -> MemoryRun:
+    write_bulk_archive(folder / "archive", n_series=series, seed=1, shape_zyx=shape)
+    job = Job(str(folder / "archive"), str(folder / "results"), config)
+    job.index(lambda done, total, size: None)
+    samples: list[MemorySample] = []
+    stop = threading.Event()
+    sampler = threading.Thread(target=_sample, args=(samples, stop), daemon=True)
+    sampler.start()
+    try:
+        seconds = run_steady(job)
+    finally:
+        stop.set()
+        sampler.join()
+    return MemoryRun(
+        series=series, seconds=seconds, seconds_per_series=seconds / series, samples=samples
+    )
+
+
+def _sample(samples: list[MemorySample], stop: threading.Event) -> None:
+    from ray._private.internal_api import get_memory_info_reply, get_state_from_address
+
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    process, started = psutil.Process(), time.perf_counter()
+    while not stop.wait(_SAMPLE_S):
+        store = get_memory_info_reply(state).store_stats
+        samples.append(
+            MemorySample(
+                at_s=time.perf_counter() - started,
+                driver_mib=process.memory_info().rss / _MIB,
+                object_store_mib=store.object_store_bytes_used / _MIB,
+            )
+        )

@@ -1,0 +1,166 @@
+"""The whole config: the sum of the packages' own configs, and how much machine each stage gets.
+
+In: a YAML file and overrides. Out: a frozen RaypipeConfig; an unknown key is an error by name.
+Does not know: what the settings mean; each is explained beside the code that it configures.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from raypipe.archive.index import IndexConfig
+from raypipe.archive.read import ArchiveConfig
+from raypipe.errors import ConfigError
+from raypipe.findings.assemble import FindingsConfig
+from raypipe.model.config import DetectorConfig
+from raypipe.report.config import ReportConfig
+from raypipe.settings import Settings
+from raypipe.volume.assemble import VolumeConfig
+from raypipe.volume.preprocess import PreprocessConfig
+
+
+class SinkConfig(Settings):
+    """What results hold."""
+
+    plain_uids: bool = Field(
+        False, description="Write SOPInstanceUIDs as they are instead of their keyed hashes."
+    )
+
+
+class TaskPool(Settings):
+    """CPU tasks, as many at a time as the cluster has room for."""
+
+    cpus: float = Field(1.0, gt=0, description="Logical CPUs of one task.")
+    memory_gib: float | None = Field(
+        None, gt=0, description="Memory that one task reserves, in GiB; none reserved if null."
+    )
+    series_per_task: int = Field(2, ge=1, description="Series that one task reads in turn.")
+
+
+class ActorPool(Settings):
+    """Actors that hold a network or an engine."""
+
+    min_size: int = Field(1, ge=1, description="Actors kept at least.")
+    max_size: int = Field(1, ge=1, description="Actors at most; the pool grows under load.")
+    cpus: float = Field(0.5, ge=0, description="Logical CPUs of one actor.")
+    gpus: float = Field(0.0, ge=0, description="GPUs of one actor; fractions share one.")
+    memory_gib: float | None = Field(
+        None, gt=0, description="Memory that one actor reserves, in GiB; none reserved if null."
+    )
+    batch_series: int = Field(
+        1, ge=1, description="Series that one call works on; rows are committed in this number."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} must be at least min_size {self.min_size}")
+        return self
+
+
+class RunConfig(Settings):
+    """Where the job runs, how much each stage gets, and what it costs."""
+
+    ray_address: str | None = Field(
+        None,
+        description="Address of a Ray cluster; null joins the one of the environment variable "
+        "RAY_ADDRESS, or starts Ray on this machine.",
+    )
+    object_store_gib: float | None = Field(
+        None, gt=0, description="Object store of a Ray started here, in GiB; Ray's default if null."
+    )
+    load: TaskPool = TaskPool()
+    detect: ActorPool = ActorPool()
+    describe: ActorPool = ActorPool(batch_series=8)
+    price_per_hour: float = Field(
+        0.0, ge=0, description="Price of the whole cluster for one hour, in `currency`."
+    )
+    currency: str = "USD"
+
+
+class RaypipeConfig(Settings):
+    """Everything a run depends on."""
+
+    index: IndexConfig = IndexConfig()
+    archive: ArchiveConfig = ArchiveConfig()
+    volume: VolumeConfig = VolumeConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    detector: DetectorConfig = DetectorConfig()
+    findings: FindingsConfig = FindingsConfig()
+    report: ReportConfig = ReportConfig()
+    sink: SinkConfig = SinkConfig()
+    run: RunConfig = RunConfig()
+
+    @cached_property
+    def result_hash(self) -> str:
+        """Hash of all that can change a result: everything but `run` and `index`."""
+        content = self.model_dump(mode="json", exclude={"run", "index"})
+        return hashlib.blake2b(
+            json.dumps(content, sort_keys=True).encode(), digest_size=8
+        ).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The resolved config as YAML; secrets are masked."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> RaypipeConfig:
+    """Read a config.
+
+    Args:
+        path: YAML file; None gives the defaults.
+        overrides: "section.key=value" settings that win over the file; values are YAML.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown or a value breaks a rule;
+            the message names file, key and rule.
+    """
+    tree = _read_yaml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return RaypipeConfig.model_validate(tree)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, e['loc'])) or 'config'}: {_explain(e)}" for e in error.errors()
+        ]
+        source = f" in {path}" if path is not None else ""
+        raise ConfigError(f"the config{source} is not valid:\n" + "\n".join(lines)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"config file {path} does not exist") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config file {path} is not YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config file {path} holds {type(tree).__name__}, not sections")
+    return tree
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    name, separator, value = override.partition("=")
+    if not separator or not name:
+        raise ConfigError(f"--set {override!r}: write section.key=value")
+    *sections, key = name.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
+    tree[key] = yaml.safe_load(value)
+
+
+def _explain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; `raypipe run --print-config` lists the known ones"
+    return f"{error['msg']} (got {error['input']!r})"

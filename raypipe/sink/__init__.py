@@ -1,0 +1,1 @@
+"""What leaves raypipe: Parquet rows and pages to look at."""

@@ -1,0 +1,219 @@
+"""The four stages that batch, training and serving share: Load, Prepare, Detect, Describe.
+
+In: a row, which is a dict that begins as a row of the manifest. Out: the same row, further along;
+after Describe it fits sink.schema.RESULT_SCHEMA. Between stages it carries typed objects under the
+keys "volume", "model_input" and "prediction"; a stage that is the last to need one drops it.
+Does not know: Ray, how rows travel. Every decision and threshold lives in a domain function below.
+
+A stage never raises for a series. SeriesError becomes status, reason and message of its row; any
+other exception becomes "internal_error" with the exception's type alone, because its text may hold
+patient data. A row that is not "ok" passes through untouched, so nothing is ever filtered away.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from raypipe import __version__
+from raypipe.archive.identity import keyed_hash
+from raypipe.archive.manifest import series_ref
+from raypipe.archive.read import read_series
+from raypipe.config import RaypipeConfig
+from raypipe.errors import EngineError, Reason, SeriesError, Status
+from raypipe.findings.assemble import assemble_findings
+from raypipe.geometry import Geometry
+from raypipe.sink.schema import RESULT_SCHEMA, finding_row, report_row, typed_finding
+from raypipe.types import Finding, Flag, ModelInput, Prediction, SeriesContext, Volume
+from raypipe.volume.assemble import to_volume
+from raypipe.volume.preprocess import preprocess
+
+Row = dict[str, Any]
+
+_COPIED = (
+    *("series_key", "study_key", "status", "reason", "message"),
+    *("kind", "modality", "body_part", "manufacturer", "transfer_syntax", "kvp", "contrast"),
+    *("shape_zyx", "spacing_zyx_mm", "thickness_mm"),
+)
+
+
+def start_row(manifest_row: Row) -> Row:
+    """The result row that a row of the manifest begins as."""
+    row: Row = {name: manifest_row[name] for name in _COPIED}
+    row["flags"] = list(manifest_row["flags"] or ())
+    row["instances"] = len(manifest_row["instances"] or ())
+    row["source_bytes"] = sum(i["byte_size"] for i in manifest_row["instances"] or ())
+    row["timings"] = {"started_at": datetime.now(UTC)}
+    row["provenance"] = {"raypipe": __version__}
+    return row
+
+
+def _end(row: Row, reason: Reason, message: str, status: Status) -> None:
+    row.update(status=status.value, reason=reason.value, message=message)
+
+
+def _attempt(row: Row, stage: str, work: Callable[[Row], None]) -> Row:
+    """Run one stage on one row; whatever happens, the row comes back."""
+    if row["status"] != Status.OK:
+        return row
+    started = time.perf_counter()
+    try:
+        work(row)
+    except SeriesError as error:
+        _end(row, error.reason, error.message, error.status)
+    except Exception as error:  # noqa: BLE001 - one series must never cost another
+        message = f"{type(error).__name__} in the stage {stage}; run it alone to see the trace"
+        _end(row, Reason.INTERNAL_ERROR, message, Status.FAILED)
+    row["timings"][stage] = time.perf_counter() - started
+    return row
+
+
+class Load:
+    """Read one series of the manifest into a Volume: decode, check, repair."""
+
+    def __init__(self, config: RaypipeConfig) -> None:
+        self._config = config
+
+    def __call__(self, row: Row) -> Row:
+        """A row of the manifest in; a result row with "volume" out."""
+        return _attempt(start_row(row), "load", partial(self._load, series=row))
+
+    def _load(self, row: Row, series: Row) -> None:
+        read = read_series(series_ref(series), self._config.archive)
+        volume = to_volume(read, self._config.volume)
+        row["volume"] = volume
+        row["shape_zyx"] = list(volume.geometry.shape_zyx)
+        row["spacing_zyx_mm"] = list(volume.geometry.spacing_zyx_mm)
+        row["affine_zyx_to_lps"] = volume.geometry.affine_zyx_to_lps.ravel().tolist()
+        if volume.thickness_mm is not None:
+            row["thickness_mm"] = volume.thickness_mm
+        row["flags"] = sorted({*row["flags"], *(flag.value for flag in volume.flags)})
+
+
+class Prepare:
+    """THE preprocessing: a Volume onto the grid of the networks."""
+
+    def __init__(self, config: RaypipeConfig) -> None:
+        self._config = config
+
+    def __call__(self, row: Row) -> Row:
+        """Take "volume" of a row; give "model_input" and "instance_uids"."""
+        row = _attempt(row, "prepare", self._prepare)
+        row.pop("volume", None)
+        return row
+
+    def _prepare(self, row: Row) -> None:
+        volume: Volume = row["volume"]
+        row["model_input"] = preprocess(volume, self._config.preprocess)
+        row["instance_uids"] = volume.instance_uids
+
+
+class Detect:
+    """Features, boxes and findings of one series; holds the network."""
+
+    def __init__(self, config: RaypipeConfig) -> None:
+        from raypipe.model.detector import Detector
+
+        self._config = config
+        self._detector = Detector(config.detector, config.preprocess.fingerprint)
+
+    def __call__(self, row: Row) -> Row:
+        """Take "model_input" of a row; give findings, features and label scores."""
+        row = _attempt(row, "detect", self._detect)
+        row["provenance"].update(
+            config_hash=self._config.result_hash,
+            preprocessing=self._config.preprocess.fingerprint,
+            weights_hash=self._detector.weights_hash,
+        )
+        row.pop("model_input", None)
+        row.pop("instance_uids", None)
+        return row
+
+    def _detect(self, row: Row) -> None:
+        model_input: ModelInput = row["model_input"]
+        prediction: Prediction = self._detector.predict(model_input)
+        findings = assemble_findings(
+            prediction,
+            model_input,
+            volume_geometry=geometry_of(row),
+            instance_uids=row["instance_uids"],
+            has_hu=Flag.NO_HU not in row["flags"],
+            config=self._config.findings,
+        )
+        row["findings"] = [finding_row(f, self._instance_id(f.instance_uid)) for f in findings]
+        row["features"] = prediction.features.tolist()
+        row["label_scores"] = [
+            {"label": label, "score": score}
+            for label, score in sorted(prediction.label_scores.items())
+        ]
+
+    def _instance_id(self, instance_uid: str) -> str:
+        if not instance_uid or self._config.sink.plain_uids:
+            return instance_uid
+        return keyed_hash(instance_uid, self._config.index.hash_key)
+
+
+class Describe:
+    """Reports of a batch of series; holds the engine of the language model."""
+
+    def __init__(self, config: RaypipeConfig) -> None:
+        from raypipe.report.reporter import Reporter
+
+        self._reporter = Reporter(config.report)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Row]:
+        """Finish rows: those that are "ok" get a report, all get exactly the result's columns."""
+        from raypipe.report.reporter import ReportInput
+
+        described = [row for row in rows if row["status"] == Status.OK]
+        started = time.perf_counter()
+        try:
+            inputs = [ReportInput(typed_findings(row), _context(row)) for row in described]
+            for row, report in zip(described, self._reporter.describe(inputs), strict=True):
+                row["report"] = report_row(report)
+                row["provenance"]["language_model"] = report.model
+        except EngineError:
+            for row in described:
+                message = "the language model's engine died and did not come back"
+                _end(row, Reason.ENGINE_FAILED, message, Status.FAILED)
+        seconds = time.perf_counter() - started
+        for row in described:
+            row["timings"]["describe"] = seconds / len(described)
+        return [_finish(row) for row in rows]
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._reporter.close()
+
+
+def geometry_of(row: Row) -> Geometry:
+    """The grid of the Volume that a row tells of."""
+    affine = row["affine_zyx_to_lps"]
+    return Geometry(
+        shape_zyx=tuple(row["shape_zyx"]),
+        affine_zyx_to_lps=[affine[i : i + 4] for i in range(0, 16, 4)],  # type: ignore[arg-type]
+    )
+
+
+def typed_findings(row: Row) -> tuple[Finding, ...]:
+    """The findings of a row as types, from its Arrow values."""
+    return tuple(typed_finding(value) for value in row["findings"])
+
+
+def _context(row: Row) -> SeriesContext:
+    return SeriesContext(
+        modality=row["modality"] or "CT",
+        body_part=row["body_part"],
+        shape_zyx=tuple(row["shape_zyx"]),
+        spacing_zyx_mm=tuple(row["spacing_zyx_mm"]),
+        thickness_mm=row["thickness_mm"],
+        kvp=row["kvp"],
+        contrast=row["contrast"],
+        flags=tuple(Flag(flag) for flag in row["flags"]),
+    )
+
+
+def _finish(row: Row) -> Row:
+    row["timings"]["finished_at"] = datetime.now(UTC)
+    return {name: row.get(name) for name in RESULT_SCHEMA.names}
