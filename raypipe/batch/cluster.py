@@ -31,7 +31,7 @@ def start_ray(run: RunConfig) -> None:
         address = run.ray_address or os.environ.get("RAY_ADDRESS")
         options: dict[str, object] = {"address": address} if address else _local_options(run)
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     _check_room(run)
 
 

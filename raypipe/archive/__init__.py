@@ -1,0 +1,1 @@
+"""Read CT archives: find series once, then decode them on demand."""

@@ -1,0 +1,1 @@
+"""From raw boxes on slices to the findings that raypipe claims in a volume."""

@@ -1,0 +1,199 @@
+"""The detector: a prepared series in, raw boxes and a feature vector out.
+
+In: ModelInput. Out: Prediction on the grid of that input. Does not know: files, other series,
+thresholds of findings, suppression of overlaps.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raypipe.errors import CheckpointError, ConfigError
+from raypipe.geometry import Box
+from raypipe.knowledge.graph import load_graph
+from raypipe.knowledge.windows import NETWORK_WINDOWS
+from raypipe.model.checkpoint import (
+    Calibration,
+    CheckpointInfo,
+    check_fingerprint,
+    check_state,
+    load_checkpoint,
+)
+from raypipe.model.config import RANDOM_WEIGHTS, DetectorConfig
+from raypipe.model.encoder import IMAGE_SIZE
+from raypipe.model.network import Network, NetworkOutput, config_for
+from raypipe.types import Detection, ModelInput, Prediction
+
+
+class Detector:
+    """Weights on a device, ready to predict.
+
+    Args:
+        config: how to run.
+        fingerprint: of the preprocessing that makes this detector's inputs.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or made for other preprocessing.
+        ConfigError: the device is not there.
+    """
+
+    def __init__(self, config: DetectorConfig, fingerprint: str) -> None:
+        self.config = config
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        try:
+            self.device = torch.empty(0, device=config.device).device
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a missing device
+            raise ConfigError(
+                f"detector: device {config.device!r} is not available; use 'cpu'"
+            ) from error
+        self.dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
+        if config.weights == RANDOM_WEIGHTS:
+            self.info, network = _random_network(config.seed, fingerprint)
+            self.weights_hash = f"random-{config.seed}"
+        else:
+            state, self.info, self.weights_hash = load_checkpoint(config.weights)
+            check_fingerprint(self.info, fingerprint)
+            network = build_network(self.info)
+            check_state(state, network.state_dict())
+            network.load_state_dict(state)
+        self.network = network.eval().to(self.device)
+        if config.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._forward = torch.compile(self.network) if config.compile else self.network
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Keys of the findings that this detector looks for."""
+        return self.info.network.labels
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """From scores to probabilities, where the checkpoint has it."""
+        return self.info.calibration
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Label -> score above which the checkpoint's author claims a finding."""
+        return self.info.thresholds
+
+    def predict(self, model_input: ModelInput) -> Prediction:
+        """Run every slice of a series.
+
+        Raises:
+            CheckpointError: the input was prepared otherwise than this detector expects.
+        """
+        if model_input.fingerprint != self.info.fingerprint:
+            check_fingerprint(self.info, model_input.fingerprint)
+        hu = model_input.hu
+        if hu.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            raise CheckpointError(f"detector: slices are {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
+        detections: list[Detection] = []
+        labels: list[NDArray[np.float32]] = []
+        features: list[NDArray[np.float32]] = []
+        for start in range(0, len(hu), self.config.batch_slices):
+            output = self.run(hu[start : start + self.config.batch_slices])
+            detections += self._detections(output, start)
+            labels.append(torch.sigmoid(output.image_logits).numpy())
+            features.append(output.features.numpy())
+        of_slices = np.concatenate(features)
+        # rounding hides differences of the last bits between batch sizes and machines
+        best = np.round(np.concatenate(labels).max(axis=0), 4)
+        return Prediction(
+            detections=tuple(detections),
+            features=np.concatenate([of_slices.mean(axis=0), of_slices.max(axis=0)]),
+            label_scores={
+                label: float(score)
+                for label, score in zip(self.info.network.image_labels, best, strict=True)
+            },
+        )
+
+    def run(self, hu_bhw: NDArray[np.int16]) -> NetworkOutput:
+        """The network's raw output for slices in HU, float32 on the CPU."""
+        with torch.inference_mode():
+            hu = torch.from_numpy(np.ascontiguousarray(hu_bhw)).to(self.device)
+            channels = window_channels(hu, self.info)
+            if self.config.channels_last:
+                channels = channels.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(
+                self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16
+            ):
+                output = self._forward(channels)
+            return _to_cpu(output)
+
+    def _detections(self, output: NetworkOutput, first_slice: int) -> list[Detection]:
+        head, names = output.head, self.info.network.attributes
+        score_bnk = box_scores(output)
+        out: list[Detection] = []
+        for b, score_nk in enumerate(score_bnk):
+            flat = score_nk.flatten()
+            keep = torch.nonzero(flat > self.config.score_floor).squeeze(1)
+            order = torch.argsort(flat[keep], descending=True, stable=True)
+            for at in keep[order[: self.config.boxes_per_slice]].tolist():
+                cell, label = divmod(at, score_nk.shape[1])
+                box = _box(head.box_bn4[b, cell], first_slice + b)
+                if box is None:
+                    continue
+                values = head.attribute_logits_bnv[b, cell]
+                attributes = {
+                    name: names[name][int(values[part].argmax())]
+                    for name, part in self.info.network.attribute_slices.items()
+                }
+                out.append(
+                    Detection(
+                        label=self.labels[label],
+                        box_zyx=box,
+                        score=round(float(flat[at]), 4),
+                        attributes=attributes,
+                    )
+                )
+        return out
+
+
+def box_scores(output: NetworkOutput) -> Tensor:
+    """(B, N, K) scores from 0 to 1: geometric mean of class and centreness (Tian 2019)."""
+    head = output.head
+    both = torch.sigmoid(head.class_logits_bnk) * torch.sigmoid(head.centerness_bn)[..., None]
+    return both.sqrt()
+
+
+def window_channels(hu_bhw: Tensor, info: CheckpointInfo) -> Tensor:
+    """(B, H, W) int16 HU -> (B, 3, H, W) float32, one channel a window, 0..1."""
+    hu = hu_bhw.float()
+    return torch.stack([window.apply(hu) for window in info.windows], dim=1)
+
+
+def build_network(info: CheckpointInfo) -> Network:
+    """The network of a checkpoint, without its weights."""
+    return Network(info.network, load_graph())
+
+
+def _random_network(seed: int, fingerprint: str) -> tuple[CheckpointInfo, Network]:
+    info = CheckpointInfo(
+        network=config_for(load_graph()), fingerprint=fingerprint, windows=NETWORK_WINDOWS
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return info, build_network(info)
+
+
+def _to_cpu(output: NetworkOutput) -> NetworkOutput:
+    head = type(output.head)(*(t.float().cpu() for t in output.head))
+    return NetworkOutput(
+        head=head,
+        attention=tuple(t.float().cpu() for t in output.attention),
+        image_logits=output.image_logits.float().cpu(),
+        region_logits=output.region_logits.float().cpu(),
+        features=output.features.float().cpu(),
+    )
+
+
+def _box(center_size: Tensor, z: int) -> Box | None:
+    """A box within the slice, one slice thick; None where nothing of it is inside."""
+    cx, cy, w, h = (round(v * 64) / 64 for v in center_size.tolist())
+    x0, x1 = (min(max(v, 0.0), float(IMAGE_SIZE)) for v in (cx - w / 2, cx + w / 2))
+    y0, y1 = (min(max(v, 0.0), float(IMAGE_SIZE)) for v in (cy - h / 2, cy + h / 2))
+    if x1 <= x0 or y1 <= y0:
+        return None
+    return Box(lower_zyx=(float(z), y0, x0), upper_zyx=(float(z + 1), y1, x1))

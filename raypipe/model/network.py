@@ -1,0 +1,133 @@
+"""The detection network: encoder, knowledge enhancement, pyramid, heads.
+
+In: windowed slices (B, 3, 256, 256), 0..1. Out: NetworkOutput. Does not know: HU, series, files.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from raypipe.knowledge.graph import REGIONS, KnowledgeGraph
+from raypipe.model import encoder as encoders
+from raypipe.model.encoder import Encoder, EncoderConfig
+from raypipe.model.enhancement import Enhancement, FreeSlots, GraphEncoder, Strategy, node_table
+from raypipe.model.heads import BoxHead, HeadOutput, ImageHead
+from raypipe.model.pyramid import FeaturePyramid
+from raypipe.settings import Settings
+
+FINEST_STRIDE = 4
+COARSEST_STRIDE = 32
+
+
+class NetworkConfig(Settings):
+    """What a checkpoint needs to be built again."""
+
+    size: Literal["small", "paper"] = Field(default="small", description="preset of the encoder")
+    encoder: EncoderConfig | None = Field(
+        default=None, description="sizes of the encoder; None takes the preset's"
+    )
+    labels: tuple[str, ...] = Field(min_length=1, description="findings that get boxes")
+    image_labels: tuple[str, ...] = Field(description="findings that get a label for the slice")
+    attributes: dict[str, tuple[str, ...]] = Field(description="attribute -> values, in order")
+    pyramid_channels: int = Field(default=64, gt=0, multiple_of=8, description="width of a level")
+    node_channels: int = Field(default=64, gt=0, description="width of a graph node")
+    strategy: Strategy = Field(default="full", description="how knowledge enters the features")
+
+    @property
+    def resolved_encoder(self) -> EncoderConfig:
+        """The encoder's sizes."""
+        if self.encoder is not None:
+            return self.encoder
+        return encoders.small() if self.size == "small" else encoders.paper()
+
+    @property
+    def attribute_slices(self) -> dict[str, slice]:
+        """Where the logits of each attribute stand."""
+        out, start = {}, 0
+        for name, values in self.attributes.items():
+            out[name] = slice(start, start + len(values))
+            start += len(values)
+        return out
+
+
+def config_for(
+    graph: KnowledgeGraph, *, size: Literal["small", "paper"] = "small"
+) -> NetworkConfig:
+    """The network of a graph's detected findings."""
+    labels = graph.detected
+    ancestors = [key for label in labels for key in graph.ancestors(label)]
+    return NetworkConfig(
+        size=size,
+        labels=labels,
+        image_labels=tuple(dict.fromkeys((*labels, *ancestors))),
+        attributes={name: attribute.values for name, attribute in graph.attributes.items()},
+        pyramid_channels=64 if size == "small" else 256,
+        node_channels=64 if size == "small" else 256,
+    )
+
+
+class NetworkOutput(NamedTuple):
+    """What the network says of a batch of slices."""
+
+    head: HeadOutput
+    attention: tuple[Tensor, ...]  # logits (B, 1, H, W), finest first
+    image_logits: Tensor  # (B, image labels)
+    region_logits: Tensor  # (B, regions): chest, abdomen, head
+    features: Tensor  # (B, 2 C)
+
+
+class Network(nn.Module):
+    """The whole network."""
+
+    def __init__(self, config: NetworkConfig, graph: KnowledgeGraph) -> None:
+        super().__init__()
+        self.config = config
+        sizes, width = config.resolved_encoder, config.pyramid_channels
+        self.encoder = Encoder(sizes)
+        self.first = next(i for i, s in enumerate(self.encoder.strides) if s >= FINEST_STRIDE)
+        strides = list(self.encoder.strides[self.first :])
+        extra = 0
+        while strides[-1] < COARSEST_STRIDE:
+            strides.append(strides[-1] * 2)
+            extra += 1
+        self.strides = tuple(strides)
+        self.pyramid = FeaturePyramid(self.encoder.channels[self.first :], width, extra)
+        self.nodes: GraphEncoder | FreeSlots | None = None
+        if config.strategy != "base":
+            table = node_table(graph, config.labels)
+            slots = config.strategy == "adaptive_attention"
+            self.nodes = (FreeSlots if slots else GraphEncoder)(table, config.node_channels)
+        gated = config.strategy != "knowledge_fusion"
+        # the finest level is enhanced by way of the coarser ones: there tokens are many and local
+        self.enhancements = nn.ModuleList(
+            Enhancement(width, config.node_channels, gated=gated)
+            for _ in (self.strides[1:] if self.nodes is not None else ())
+        )
+        values = sum(len(v) for v in config.attributes.values())
+        self.box_head = BoxHead(width, len(config.labels), values, self.strides)
+        self.image_head = ImageHead(width, len(config.image_labels) + len(REGIONS))
+
+    def forward(self, x_b3hw: Tensor) -> NetworkOutput:
+        """(B, 3, 256, 256) in 0..1."""
+        laterals = self.pyramid.lateral(self.encoder(x_b3hw)[self.first :])
+        if self.nodes is not None:
+            nodes_nd = self.nodes()
+            laterals[1:] = [
+                enhance(lateral, nodes_nd)
+                for enhance, lateral in zip(self.enhancements, laterals[1:], strict=True)
+            ]
+        pyramid = self.pyramid(laterals)
+        # the sharpest evidence of the finest attention beside the whole slice's vector
+        peak = pyramid.maps[1].amax(dim=(2, 3))
+        features = torch.cat((pyramid.context_bc, peak), dim=1)
+        logits = self.image_head(features)
+        count = len(self.config.image_labels)
+        return NetworkOutput(
+            head=self.box_head(pyramid.maps),
+            attention=pyramid.attention,
+            image_logits=logits[:, :count],
+            region_logits=logits[:, count:],
+            features=features,
+        )

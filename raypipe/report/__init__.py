@@ -1,0 +1,1 @@
+"""Findings become a verified report: request, engine, verifier."""

@@ -1,0 +1,1 @@
+"""Turn decoded series into checked volumes, and volumes into what networks see."""

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from raypipe.config import RaypipeConfig, load_config
+from raypipe.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    assert load_config(path) != RaypipeConfig()
+
+
+def test_resolved_config_reads_back_the_same(tmp_path: Path) -> None:
+    config = load_config(overrides=["run.describe.batch_series=3", "volume.max_voxels=1000"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_unknown_key_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("run:\n  detect: { sise: 3 }\n")
+    with pytest.raises(ConfigError, match=r"run\.detect\.sise: unknown key"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_override_wins_over_file(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("run:\n  describe: { batch_series: 2 }\n")
+    config = load_config(tmp_path / "config.yaml", ["run.describe.batch_series=5"])
+    assert config.run.describe.batch_series == 5
+
+
+@pytest.mark.parametrize("override", ["run.describe", "=3", "run.detect.min_size.x=1"])
+def test_malformed_override_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        load_config(overrides=["run.detect.min_size=1", override])
+
+
+def test_pool_bounds_are_checked() -> None:
+    with pytest.raises(ConfigError, match="max_size 1 must be at least min_size 2"):
+        load_config(overrides=["run.detect.min_size=2"])
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "broken.yaml").write_text("run: [")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_config(tmp_path / "broken.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="holds list"):
+        load_config(tmp_path / "list.yaml")
+
+
+def test_result_hash_follows_results_not_resources() -> None:
+    plain = load_config()
+    assert load_config(overrides=["run.load.cpus=3"]).result_hash == plain.result_hash
+    assert load_config(overrides=["volume.max_voxels=7"]).result_hash != plain.result_hash
