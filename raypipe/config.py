@@ -99,8 +99,10 @@ class RaypipeConfig(Settings):
 
     @cached_property
     def result_hash(self) -> str:
-        """Hash of all that can change a result: everything but `run` and `index`."""
-        content = self.model_dump(mode="json", exclude={"run", "index"})
+        """Hash of all that can change a result: not of resources, nor of where objects lie."""
+        content = self.model_dump(
+            mode="json", exclude={"run": True, "index": True, "archive": {"storage"}}
+        )
         return hashlib.blake2b(
             json.dumps(content, sort_keys=True).encode(), digest_size=8
         ).hexdigest()

@@ -20,19 +20,6 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_cluster() -> Iterator[None]:
-    """One Ray for all tests of the session that run jobs in this process."""
-    import ray
-
-    from raypipe.batch.cluster import start_ray
-    from raypipe.config import RunConfig
-
-    start_ray(RunConfig(object_store_gib=1.0))
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """Address of an S3 server on this machine (moto: an emulator, its data lives in memory)."""
     from moto.server import ThreadedMotoServer
@@ -47,3 +34,16 @@ def s3_endpoint() -> Iterator[str]:
     yield f"http://{host}:{port}"
     server.stop()
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_endpoint: str) -> Iterator[None]:
+    """One Ray for all jobs of the session; its workers inherit the S3 server's credentials."""
+    import ray
+
+    from raypipe.batch.cluster import start_ray
+    from raypipe.config import RunConfig
+
+    start_ray(RunConfig(object_store_gib=1.0))
+    yield
+    ray.shutdown()

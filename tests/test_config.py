@@ -55,5 +55,6 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
 def test_result_hash_follows_results_not_resources() -> None:
     plain = load_config()
-    assert load_config(overrides=["run.load.cpus=3"]).result_hash == plain.result_hash
+    for resource in ("run.load.cpus=3", "archive.storage.retries=1"):
+        assert load_config(overrides=[resource]).result_hash == plain.result_hash
     assert load_config(overrides=["volume.max_voxels=7"]).result_hash != plain.result_hash

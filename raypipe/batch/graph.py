@@ -2,7 +2,7 @@
 
     read manifest -> [Load, Prepare] tasks -> Detect actors -> Describe actors -> write Parquet
 
-In: the folder of a manifest and a config. Out: a lazy Dataset that ends in result rows.
+In: the files of a manifest and a config. Out: a lazy Dataset that ends in result rows.
 Does not know: what a stage decides, where results are written, how a run resumes.
 """
 
@@ -49,12 +49,12 @@ class _DescribeActor:
         return to_table(self._describe(table.to_pylist()), RESULT_SCHEMA)
 
 
-def build_graph(manifest: str, filesystem: Any, config: RaypipeConfig) -> ray.data.Dataset:
+def build_graph(manifest: list[str], filesystem: Any, config: RaypipeConfig) -> ray.data.Dataset:
     """The job as a lazy Dataset of result rows.
 
     Args:
-        manifest: folder of the manifest's Parquet files, without a protocol.
-        filesystem: the pyarrow filesystem that holds it.
+        manifest: the manifest's Parquet files, without a protocol.
+        filesystem: the pyarrow filesystem that holds them.
         config: the resolved config.
     """
     run = config.run

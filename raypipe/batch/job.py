@@ -18,11 +18,11 @@ from pyarrow import fs as pafs
 from ray.data.checkpoint import CheckpointConfig
 
 from raypipe.archive.index import IndexSummary, build_index
-from raypipe.archive.manifest import is_manifest, read_manifest
+from raypipe.archive.manifest import part_files, read_manifest
 from raypipe.archive.storage import filesystem_for
 from raypipe.batch.cluster import start_ray
 from raypipe.batch.graph import build_graph
-from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output, count_rows, open_output
+from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output, as_arrow, count_rows, open_output
 from raypipe.batch.summary import RunSummary, summarize
 from raypipe.config import RaypipeConfig
 from raypipe.errors import ConfigError, Status
@@ -72,7 +72,7 @@ class Job:
         self, source: str, output: str, config: RaypipeConfig, *, limit: int | None = None
     ) -> None:
         self._source, self._config, self._limit = source, config, limit
-        self._source_is_manifest = is_manifest(source, config.archive.storage)
+        self._source_is_manifest = bool(part_files(*filesystem_for(source, config.archive.storage)))
         self.output: Output = open_output(output, config.archive.storage)
         self._refuse_other_config()
 
@@ -80,7 +80,13 @@ class Job:
         """Index the source into the output folder; None where the source is a manifest."""
         if self._source_is_manifest:
             return None
-        return build_index(self._source, self._manifest_uri(), self._config.index, on_progress)
+        return build_index(
+            self._source,
+            self._manifest_uri(),
+            self._config.index,
+            on_progress,
+            storage=self._config.archive.storage,
+        )
 
     def plan(self) -> Plan:
         """What `run` would do; needs an index, changes nothing."""
@@ -137,15 +143,13 @@ class Job:
     def _manifest_uri(self) -> str:
         return self._source if self._source_is_manifest else self.output.manifest_uri
 
-    def _selected_manifest(self) -> tuple[pafs.FileSystem, str]:
-        """Filesystem and folder of the rows to work on; `limit` needs a manifest of its own."""
-        storage = self._config.archive.storage
-        if self._limit is None:
-            filesystem, path = filesystem_for(self._manifest_uri(), storage)
-            return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
-        chosen = self._manifest_rows()
-        self.output.write_table("selection/part-0.parquet", chosen)
-        return self.output.filesystem, f"{self.output.path}/selection"
+    def _selected_manifest(self) -> tuple[pafs.FileSystem, list[str]]:
+        """Filesystem and files of the rows to work on; `limit` needs a manifest of its own."""
+        if self._limit is not None:
+            self.output.write_table("selection/part-00000.parquet", self._manifest_rows())
+            return self.output.filesystem, [f"{self.output.path}/selection/part-00000.parquet"]
+        filesystem, path = filesystem_for(self._manifest_uri(), self._config.archive.storage)
+        return as_arrow(filesystem), part_files(filesystem, path)
 
     def _manifest_rows(self, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows to work on: the whole manifest, or its first `limit` rows by series_key."""

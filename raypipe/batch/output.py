@@ -154,8 +154,12 @@ class _Replacing:
 def open_output(uri: str, storage: StorageConfig) -> Output:
     """The output folder at a path or an s3:// address; it need not exist yet."""
     filesystem, path = filesystem_for(uri, storage)
-    handler = pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
-    return Output(handler, path.rstrip("/"), uri.rstrip("/"))
+    return Output(as_arrow(filesystem), path.rstrip("/"), uri.rstrip("/"))
+
+
+def as_arrow(filesystem: Any) -> pafs.FileSystem:
+    """An fsspec filesystem as pyarrow and Ray Data take it."""
+    return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
 
 
 def count_rows(output: Output, known: dict[str, dict[str, int]]) -> dict[str, int]:

@@ -12,7 +12,7 @@ def demo(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for the archive, results and pages.")
     ] = Path("raypipe-demo"),
-    series: Annotated[int, typer.Option(min=12, help="Series in the phantom archive.")] = 14,
+    series: Annotated[int, typer.Option(min=12, help="Series in the phantom archive.")] = 17,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -32,7 +32,7 @@ def demo(
     archive, results, pages = output / "archive", output / "results", output / "pages"
     if not archive.exists():
         typer.echo(f"writing {series} phantom series into {archive}")
-        write_archive(archive, n_series=series, seed=0)
+        write_archive(archive, n_series=series, seed=0, truth_path=output / "truth.json")
     job = Job(str(archive), str(results), settings)
     with index_progress() as on_files:
         job.index(on_files)

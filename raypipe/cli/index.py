@@ -29,5 +29,7 @@ def index(
 
     settings = load_config(config, overrides or ())
     with index_progress() as on_progress:
-        summary = build_index(source, out, settings.index, on_progress)
+        summary = build_index(
+            source, out, settings.index, on_progress, storage=settings.archive.storage
+        )
     show_index_summary(summary, out)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from raypipe.geometry import Geometry
 from raypipe.phantom.organs import Organ
@@ -122,8 +123,8 @@ class Canvas:
         shape = [c.stop - c.start for c in region.coarse]
         cells = [(n + step - 1) // step for n in shape]
         draw = self.rng(name).standard_normal(cells, np.float32)
-        for axis in range(3):
-            draw = np.repeat(draw, step, axis=axis)
+        for axis in range(3) if step > 1 else ():  # a running mean makes the steps a ramp
+            draw = ndimage.uniform_filter1d(np.repeat(draw, step, axis=axis), step, axis=axis)
         return self.upsample(draw[: shape[0], : shape[1], : shape[2]] * np.float32(1.6), region)
 
     def paint(

@@ -12,11 +12,10 @@ import numpy as np
 from raypipe.phantom.organs import ADRENALS, BONES, KIDNEYS, LUNGS, Organ
 
 Form = Literal["blob", "effusion", "subdural"]
-Margin = Literal["smooth", "lobulated", "spiculated", "ill_defined"]
+Margin = Literal["smooth", "lobulated", "irregular", "spiculated", "ill_defined"]
 Density = Literal[
-    "solid", "part_solid", "ground_glass", "fluid", "calcified",
-    "soft_tissue", "fat", "hyperdense", "hypodense",
-]  # fmt: skip
+    "ground_glass", "part_solid", "fluid", "hypodense", "soft_tissue", "hyperdense", "calcified"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +32,8 @@ class LesionKind:
         forms: how its mask is made.
         margins, densities: drawn from, with weights by repetition.
         elongation: longest over shortest axis, at most.
+        near: its centre lies within 10 to 30 mm of these, where the map knows them.
+        graded: whether it carries a severity.
     """
 
     organs: tuple[Organ, ...]
@@ -45,6 +46,8 @@ class LesionKind:
     margins: tuple[Margin, ...] = ("smooth",)
     densities: tuple[Density, ...]
     elongation: float = 1.3
+    near: tuple[Organ, ...] = ()
+    graded: bool = False
 
 
 _FATS = (Organ.MEDIASTINAL_FAT, Organ.ABDOMINAL_FAT)
@@ -53,18 +56,18 @@ KINDS: dict[str, LesionKind] = {
     "pulmonary_nodule": LesionKind(
         organs=LUNGS, inside=0.8, spread=(*LUNGS, Organ.AIRWAY), diameter_mm=(6, 28), hu=(0, 55),
         margins=("smooth", "smooth", "lobulated", "spiculated", "ill_defined"),
-        densities=("solid", "solid", "solid", "part_solid", "ground_glass", "calcified"),
+        densities=("soft_tissue",) * 5 + ("part_solid", "ground_glass", "calcified"),
     ),
     "lung_mass": LesionKind(
         organs=LUNGS, inside=0.65, spread=(*LUNGS, Organ.AIRWAY), diameter_mm=(31, 75), hu=(15, 55),
-        margins=("lobulated", "spiculated", "ill_defined"), densities=("solid",), elongation=1.6,
+        margins=("lobulated", "spiculated", "irregular"), densities=("soft_tissue",), elongation=1.6,
     ),
     "pulmonary_consolidation": LesionKind(
-        organs=LUNGS, inside=0.5, spread=LUNGS, diameter_mm=(35, 110), hu=(-20, 50),
+        graded=True, organs=LUNGS, inside=0.5, spread=LUNGS, diameter_mm=(35, 110), hu=(-20, 50),
         margins=("ill_defined",), densities=("soft_tissue",), elongation=2.0,
     ),
     "pleural_effusion": LesionKind(
-        organs=(Organ.LUNG_RIGHT, Organ.LUNG_LEFT), spread=LUNGS, diameter_mm=(12, 60), hu=(3, 25),
+        graded=True, organs=(Organ.LUNG_RIGHT, Organ.LUNG_LEFT), spread=LUNGS, diameter_mm=(12, 60), hu=(3, 25),
         form="effusion", densities=("fluid",),
     ),
     "liver_cyst": LesionKind(
@@ -74,7 +77,7 @@ KINDS: dict[str, LesionKind] = {
     "liver_mass": LesionKind(
         organs=(Organ.LIVER,), diameter_mm=(12, 80), contrast_hu=(-55, -18),
         spread=(Organ.LIVER,), inside=0.85,
-        margins=("smooth", "lobulated", "ill_defined"),
+        margins=("smooth", "lobulated", "irregular", "ill_defined"),
         densities=("hypodense", "hypodense", "hypodense", "hyperdense"),
     ),
     "renal_cyst": LesionKind(
@@ -99,24 +102,24 @@ KINDS: dict[str, LesionKind] = {
         spread=(*ADRENALS, *_FATS), densities=("soft_tissue",), margins=("smooth",),
     ),
     "lymph_node_enlargement": LesionKind(
-        organs=_FATS, inside=0.5, diameter_mm=(12, 35), hu=(30, 60), spread=_FATS,
+        near=(Organ.AORTA, Organ.VEIN, Organ.AIRWAY), organs=_FATS, inside=0.5, diameter_mm=(12, 35), hu=(30, 60), spread=_FATS,
         margins=("smooth", "lobulated"), densities=("soft_tissue",), elongation=1.6,
     ),
-    "vertebral_lesion": LesionKind(
+    "osteolytic_lesion": LesionKind(
         organs=(Organ.VERTEBRA,), inside=0.7, diameter_mm=(8, 26), hu=(20, 70), spread=BONES,
-        margins=("smooth", "ill_defined"), densities=("hypodense", "hypodense", "hyperdense"),
+        margins=("smooth", "ill_defined"), densities=("soft_tissue",),
     ),
     "intracranial_haemorrhage": LesionKind(
-        organs=(Organ.BRAIN,), inside=0.85, diameter_mm=(12, 60), hu=(56, 78),
-        spread=(Organ.BRAIN, Organ.CSF), margins=("smooth", "lobulated"),
+        graded=True, organs=(Organ.BRAIN,), inside=0.85, diameter_mm=(12, 60), hu=(56, 78),
+        spread=(Organ.BRAIN, Organ.CSF), margins=("smooth", "irregular"),
         densities=("hyperdense",), elongation=1.7,
     ),
     "subdural_haematoma": LesionKind(
-        organs=(Organ.BRAIN,), diameter_mm=(6, 22), hu=(48, 75), form="subdural",
+        graded=True, organs=(Organ.BRAIN,), diameter_mm=(6, 22), hu=(48, 75), form="subdural",
         spread=(Organ.BRAIN, Organ.CSF), densities=("hyperdense",),
     ),
     "brain_infarct": LesionKind(
-        organs=(Organ.BRAIN,), inside=0.7, diameter_mm=(15, 75), contrast_hu=(-18, -7),
+        graded=True, organs=(Organ.BRAIN,), inside=0.7, diameter_mm=(15, 75), contrast_hu=(-18, -7),
         spread=(Organ.BRAIN,), margins=("ill_defined",), densities=("hypodense",), elongation=1.9,
     ),
 }  # fmt: skip
@@ -125,7 +128,7 @@ KINDS: dict[str, LesionKind] = {
 _HEAD = ("intracranial_haemorrhage", "subdural_haematoma", "brain_infarct")
 _CHEST = (
     "pulmonary_nodule", "pulmonary_nodule", "lung_mass", "pleural_effusion",
-    "pulmonary_consolidation", "lymph_node_enlargement", "vertebral_lesion",
+    "pulmonary_consolidation", "lymph_node_enlargement",
 )  # fmt: skip
 _ABDOMEN = (
     "liver_cyst", "liver_mass", "renal_cyst", "renal_mass", "kidney_stone", "gallstone",
@@ -153,7 +156,7 @@ class LesionPlan:
         hu: its own HU, or None where contrast_hu counts.
         contrast_hu: over its surroundings, or None.
         opacity: share of a voxel that it fills (ground glass fills half).
-        margin, density, shape, subtle: for the truth.
+        margin, density, shape: for the truth.
         seed: for its surface.
     """
 
@@ -168,7 +171,6 @@ class LesionPlan:
     margin: Margin
     density: Density
     shape: str
-    subtle: bool
     seed: int
 
 
@@ -189,8 +191,6 @@ def plan_lesion(label: str, rng: np.random.Generator, *, subtle: bool | None) ->
         diameter, contrast = _subtler(label, diameter, contrast, rng)
     if density == "calcified" and label == "pulmonary_nodule":
         hu, diameter, margin = float(rng.uniform(250, 700)), min(diameter, 14.0), "smooth"
-    if label == "vertebral_lesion" and density == "hyperdense":
-        hu = float(rng.uniform(550, 900))
     if contrast is not None and density == "hyperdense":
         contrast = -contrast
     opacity = float(rng.uniform(0.3, 0.5)) if density == "ground_glass" else 1.0
@@ -199,7 +199,7 @@ def plan_lesion(label: str, rng: np.random.Generator, *, subtle: bool | None) ->
     shape = "oval" if ratio.max() > 1.25 else "round"
     if kind.form != "blob":
         shape = "crescent"
-    elif margin in ("spiculated", "ill_defined") or label == "pulmonary_consolidation":
+    elif margin in ("spiculated", "irregular", "ill_defined") or label == "pulmonary_consolidation":
         shape = "irregular"
     return LesionPlan(
         label=label,
@@ -213,7 +213,6 @@ def plan_lesion(label: str, rng: np.random.Generator, *, subtle: bool | None) ->
         margin=margin,
         density=density,
         shape=shape,
-        subtle=faint or density == "ground_glass",
         seed=int(rng.integers(2**31)),
     )
 

@@ -119,19 +119,25 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+    from transformers.utils import logging
 
-    config = AutoConfig.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    with torch.device("meta"):
-        skeleton = LlamaForCausalLM(config)
-    # A model loaded from GGUF refuses save_pretrained, hence a fresh one that is given its tensors.
-    tensors = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=skeleton)["tensors"]
-    tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])  # tied
-    model = LlamaForCausalLM(config)
-    model.load_state_dict(tensors, strict=True)
-    model.tie_weights()
-    model.to(torch.float32).save_pretrained(str(folder))
-    tokenizer.save_pretrained(str(folder))
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        # A model loaded from GGUF refuses save_pretrained; a fresh one without weights does not,
+        # and takes the tensors as its own.
+        with torch.device("meta"):
+            model = LlamaForCausalLM(config)
+        read = load_gguf_checkpoint(str(gguf), return_tensors=True, model_to_load=model)
+        tensors = {name: tensor.to(torch.float32) for name, tensor in read["tensors"].items()}
+        tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])  # tied
+        model.load_state_dict(tensors, strict=True, assign=True)
+        model.tie_weights()
+        model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+    finally:
+        logging.enable_progress_bar()
 
 
 def _head_hash(file: Path) -> str:

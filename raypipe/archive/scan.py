@@ -1,0 +1,146 @@
+"""Open the files of an archive, many at a time, and read what their first bytes tell.
+
+In: stored objects that are new or changed. Out: what to remember of each, members included.
+Does not know: which files belong together.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO
+
+from pydantic import SecretStr
+
+from raypipe.archive.headers import HeadFile, Header, other, read_header
+from raypipe.archive.members import damage_as_series_error, is_archive, iterate_members
+from raypipe.archive.state import Remembered
+from raypipe.archive.storage import (
+    MEMBER_MARK,
+    StorageConfig,
+    StoredObject,
+    is_s3,
+    open_object,
+    read_range,
+)
+from raypipe.errors import FAILURES, Reason, SeriesError
+
+_IN_FLIGHT = 4
+"""Objects waiting a thread: enough that none idles, few enough to keep memory flat."""
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What one stored object held.
+
+    Args:
+        records: one for the object, or one for an archive file and one a member.
+        bytes_read: how much was fetched.
+        lasting: whether to remember it; a file that could not be reached is tried again.
+    """
+
+    records: tuple[Remembered, ...]
+    bytes_read: int
+    lasting: bool = True
+
+
+def scan(
+    objects: Sequence[StoredObject], storage: StorageConfig, key: SecretStr
+) -> Iterator[Scanned]:
+    """Read the headers of objects concurrently; results come in the order of the objects."""
+    with ThreadPoolExecutor(storage.concurrency, thread_name_prefix="scan") as pool:
+        running: deque[Future[Scanned]] = deque()
+        try:
+            for stored in objects:
+                running.append(pool.submit(_scan_object, stored, storage, key))
+                if len(running) >= _IN_FLIGHT * storage.concurrency:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _scan_object(stored: StoredObject, storage: StorageConfig, key: SecretStr) -> Scanned:
+    if stored.fault is not None:
+        message = {
+            Reason.NOT_AN_IMAGE: "neither a file nor a folder",
+            Reason.SOURCE_MISSING: "a link to nothing",
+        }.get(stored.fault, "a folder that cannot be entered")
+        return _one(stored, other(stored.fault, message))
+    try:
+        if is_archive(stored.uri):
+            return _scan_archive(stored, storage, key)
+        return _scan_file(stored, storage, key)
+    except SeriesError as error:
+        return _one(stored, other(error.reason, error.message))
+
+
+def _one(stored: StoredObject, header: Header, bytes_read: int = 0) -> Scanned:
+    record = Remembered(
+        stored.relative, stored.byte_size, stored.version, False, header.to_json()
+    )
+    lasting = not header.reason or Reason(header.reason) not in FAILURES
+    return Scanned((record,), bytes_read, lasting)
+
+
+def _scan_file(stored: StoredObject, storage: StorageConfig, key: SecretStr) -> Scanned:
+    if is_s3(stored.uri):
+        head = HeadFile(
+            lambda start, end: read_range(stored.uri, start, end, storage), stored.byte_size
+        )
+        return _one(stored, read_header(head, stored.byte_size, key), head.fetched)
+    with open_object(stored.uri, storage) as file:
+        head = HeadFile(lambda start, end: _read_part(file, start, end), stored.byte_size)
+        return _one(stored, read_header(head, stored.byte_size, key), head.fetched)
+
+
+def _read_part(file: IO[bytes], start: int, end: int) -> bytes:
+    try:
+        file.seek(start)
+        return file.read(end - start)
+    except OSError as error:
+        kind = type(error).__name__
+        raise SeriesError(Reason.SOURCE_UNREADABLE, f"reading ended with {kind}") from error
+
+
+def _read_member_part(file: IO[bytes], start: int, end: int) -> bytes:
+    with damage_as_series_error():
+        return _read_part(file, start, end)
+
+
+def _scan_archive(stored: StoredObject, storage: StorageConfig, key: SecretStr) -> Scanned:
+    """One record a member; a member that cannot be read is a row of its own."""
+    marker = Remembered(stored.relative, stored.byte_size, stored.version, True, "{}")
+    records = [marker]
+    names: set[str] = set()
+    try:
+        for member, file in iterate_members(stored.uri, stored.byte_size, storage):
+            if member.name in names:
+                continue  # a name written twice: unpackers keep one, and so does reading
+            names.add(member.name)
+            header = _member_header(member.name, member.byte_size, file, key)
+            relative = f"{stored.relative}{MEMBER_MARK}{member.name}"
+            records.append(
+                Remembered(relative, member.byte_size, stored.version, False, header.to_json())
+            )
+    except SeriesError as error:
+        return _one(stored, other(error.reason, error.message))
+    if len(records) == 1:
+        return _one(stored, other(Reason.NOT_AN_IMAGE, "an archive file without members"))
+    return Scanned(tuple(records), stored.byte_size)
+
+
+def _member_header(name: str, size: int, file: IO[bytes] | None, key: SecretStr) -> Header:
+    if file is None:
+        return other(Reason.ARCHIVE_MEMBER_UNREADABLE, "the member is encrypted")
+    if is_archive(name):
+        return other(
+            Reason.ARCHIVE_MEMBER_UNREADABLE, "an archive inside an archive is not opened"
+        )
+    head = HeadFile(lambda start, end: _read_member_part(file, start, end), size)
+    try:
+        return read_header(head, size, key)
+    except SeriesError as error:
+        return other(error.reason, error.message)

@@ -1,0 +1,122 @@
+"""Which raw boxes of each slice are worth linking: a floor on the score, then suppression.
+
+In: detections on slices. Out: fewer detections, slice by slice. Does not know: volumes, HU,
+millimetres.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raypipe.settings import Settings
+from raypipe.types import Detection
+
+
+class FindingsConfig(Settings):
+    """How raw boxes become findings."""
+
+    threshold: float = Field(
+        default=0.3, gt=0, lt=1, description="score above which a finding is claimed"
+    )
+    thresholds: dict[str, float] = Field(
+        default={}, description="label -> score, instead of `threshold`"
+    )
+    slice_floor: float = Field(
+        default=0.12, ge=0, lt=1, description="score above which a box of one slice is linked"
+    )
+    overlap_iou: float = Field(
+        default=0.4, gt=0, le=1, description="boxes of one label and slice that overlap more merge"
+    )
+    cross_label_iou: float = Field(
+        default=0.6, gt=0, le=1, description="the same for boxes of different labels"
+    )
+    link_iou: float = Field(
+        default=0.2, gt=0, le=1, description="overlap at which boxes of neighbouring slices link"
+    )
+    max_gap_slices: int = Field(
+        default=1, ge=0, description="slices that a lesion may miss between two boxes"
+    )
+    aggregate_slices: int = Field(
+        default=3, gt=0, description="best slices whose scores are averaged"
+    )
+    least_extent_mm: float = Field(
+        default=3.0, ge=0, description="a finding seen along less is scored down"
+    )
+    max_findings: int = Field(default=50, gt=0, description="at most so many a series")
+    plausible_only: bool = Field(
+        default=True,
+        description="drop findings whose mean HU the knowledge graph calls impossible",
+    )
+    hu_margin: float = Field(
+        default=100.0, ge=0, description="HU beyond the graph's range that are still plausible"
+    )
+    calibration_slope: dict[str, float] = Field(default={}, description="label -> Platt slope")
+    calibration_intercept: dict[str, float] = Field(
+        default={}, description="label -> Platt intercept"
+    )
+
+    def completed_by(
+        self,
+        *,
+        thresholds: Mapping[str, float],
+        slope: Mapping[str, float],
+        intercept: Mapping[str, float],
+    ) -> Self:
+        """Fill in what a checkpoint knows; what this config says itself wins."""
+        return self.model_copy(
+            update={
+                "thresholds": {**thresholds, **self.thresholds},
+                "calibration_slope": {**slope, **self.calibration_slope},
+                "calibration_intercept": {**intercept, **self.calibration_intercept},
+            }
+        )
+
+    def threshold_of(self, label: str) -> float:
+        """Score above which a finding of this label is claimed."""
+        return self.thresholds.get(label, self.threshold)
+
+
+def decode(
+    detections: Sequence[Detection], config: FindingsConfig
+) -> dict[int, tuple[Detection, ...]]:
+    """Slice index -> its boxes above the floor after suppression, best first."""
+    of_slice: dict[int, list[Detection]] = defaultdict(list)
+    for detection in detections:
+        if detection.score > config.slice_floor:
+            of_slice[int(detection.box_zyx.lower_zyx[0])].append(detection)
+    return {z: _suppress(of_slice[z], config) for z in sorted(of_slice)}
+
+
+def _suppress(candidates: list[Detection], config: FindingsConfig) -> tuple[Detection, ...]:
+    """Greedy suppression; ties break by label and place, so the input's order does not matter."""
+    order = sorted(candidates, key=lambda d: (-d.score, d.label, d.box_zyx.lower_zyx))
+    kept: list[Detection] = []
+    for candidate in order:
+        for better in kept:
+            same = candidate.label == better.label
+            limit = config.overlap_iou if same else config.cross_label_iou
+            if candidate.box_zyx.iou(better.box_zyx) > limit:
+                break
+            if same and contained(candidate, better) > 0.8:
+                break
+        else:
+            kept.append(candidate)
+    return tuple(kept)
+
+
+def contained(inner: Detection, outer: Detection) -> float:
+    """Share of the inner box's area that lies in the outer box, on one slice."""
+    a, b = corners_yx(inner), corners_yx(outer)
+    edges = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0, None)
+    area = float(np.prod(a[2:] - a[:2]))
+    return float(np.prod(edges)) / area if area > 0 else 0.0
+
+
+def corners_yx(detection: Detection) -> NDArray[np.float64]:
+    """Lower y, lower x, upper y, upper x of a box within its slice."""
+    box = detection.box_zyx
+    return np.array([*box.lower_zyx[1:], *box.upper_zyx[1:]], dtype=np.float64)

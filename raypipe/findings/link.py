@@ -1,0 +1,110 @@
+"""Link the boxes of neighbouring slices into lesions.
+
+In: boxes of each slice on one grid. Out: tracks: a box in three dimensions and a score.
+Does not know: HU, patients, the grid of the Volume.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from raypipe.findings.decode import FindingsConfig, corners_yx
+from raypipe.geometry import Box
+from raypipe.types import Detection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """One lesion through the slices.
+
+    Args:
+        label: key of a finding.
+        detections: its boxes, one a slice, in slice order.
+        box_zyx: around them, on the grid of the detections.
+        score: from 0 to 1.
+    """
+
+    label: str
+    detections: tuple[Detection, ...]
+    box_zyx: Box
+    score: float
+
+    @property
+    def best(self) -> Detection:
+        """The detection with the highest score; the first of equals."""
+        return max(self.detections, key=lambda d: d.score)
+
+
+def link(
+    of_slice: Mapping[int, tuple[Detection, ...]], config: FindingsConfig, spacing_z_mm: float
+) -> tuple[Track, ...]:
+    """Tracks, best first.
+
+    Greedy from the first slice to the last: each box joins the open track of its label that it
+    overlaps most, strong boxes first; a track closes after max_gap_slices empty slices.
+    """
+    open_tracks: list[list[Detection]] = []
+    closed: list[list[Detection]] = []
+    for z in sorted(of_slice):
+        still_open: list[list[Detection]] = []
+        for track in open_tracks:
+            alive = z - _slice_of(track[-1]) <= config.max_gap_slices + 1
+            (still_open if alive else closed).append(track)
+        open_tracks = still_open
+        taken: set[int] = set()
+        for detection in of_slice[z]:
+            match = _best_match(detection, open_tracks, taken, config.link_iou)
+            if match is None:
+                taken.add(len(open_tracks))
+                open_tracks.append([detection])
+            else:
+                taken.add(match)
+                open_tracks[match].append(detection)
+    tracks = [_track(t, config, spacing_z_mm) for t in (*closed, *open_tracks)]
+    return tuple(sorted(tracks, key=lambda t: (-t.score, t.label, t.box_zyx.lower_zyx)))
+
+
+def _best_match(
+    detection: Detection, tracks: list[list[Detection]], taken: set[int], least: float
+) -> int | None:
+    best, found = least, None
+    for i, track in enumerate(tracks):
+        if i in taken or track[-1].label != detection.label:
+            continue
+        overlap = _overlap(detection, track[-1])
+        if overlap >= best:
+            best, found = overlap, i
+    return found
+
+
+def _overlap(a: Detection, b: Detection) -> float:
+    """IoU within the slice plane, or, for a lesion that shrinks, half the share contained."""
+    p, q = corners_yx(a), corners_yx(b)
+    edges = np.clip(np.minimum(p[2:], q[2:]) - np.maximum(p[:2], q[:2]), 0.0, None)
+    common = float(np.prod(edges))
+    areas = (float(np.prod(p[2:] - p[:2])), float(np.prod(q[2:] - q[:2])))
+    if common == 0.0:
+        return 0.0
+    return max(common / (sum(areas) - common), 0.5 * common / min(areas))
+
+
+def _slice_of(detection: Detection) -> int:
+    return int(detection.box_zyx.lower_zyx[0])
+
+
+def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: float) -> Track:
+    scores = np.sort([d.score for d in detections])[::-1]
+    score = float(scores[: config.aggregate_slices].mean())
+    # a lesion of 3 mm crosses several thin slices; seen on fewer it is likelier noise
+    expected = max(1.0, config.least_extent_mm / max(spacing_z_mm, 1e-3))
+    score *= min(1.0, (len(detections) / expected) ** 0.5)
+    strong = [d for d in detections if d.score >= 0.4 * scores[0]]
+    corners = np.stack([corners_yx(d) for d in strong])
+    lower = np.quantile(corners[:, :2], 0.1, axis=0)
+    upper = np.quantile(corners[:, 2:], 0.9, axis=0)
+    box = Box(
+        lower_zyx=(float(_slice_of(strong[0])), float(lower[0]), float(lower[1])),
+        upper_zyx=(float(_slice_of(strong[-1]) + 1), float(upper[0]), float(upper[1])),
+    )
+    return Track(label=detections[0].label, detections=tuple(detections), box_zyx=box, score=score)

@@ -1,0 +1,366 @@
+"""Put lesions with known truth into a CT, synthetic or real.
+
+In: float32 HU, grid, organ map (raypipe.phantom.estimate_organs makes one for a real CT).
+Out: HU with lesions, the truth of each, a map of their voxels.
+Does not know: how the background was made.
+
+The truth: a voxel belongs to a lesion where the lesion fills at least half as much of it as of
+the lesion's fullest voxel (the half-contrast contour); the box is the tight box around those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from raypipe.geometry import Box, Geometry
+from raypipe.phantom.lesion_kinds import DEFAULT_LABELS, KINDS, LesionPlan, plan_lesion, severity
+from raypipe.phantom.lesion_masks import (
+    Block,
+    Cover,
+    blob_cover,
+    effusion_cover,
+    subdural_cover,
+)
+from raypipe.phantom.organs import Organ
+
+__all__ = ["DEFAULT_LABELS", "Inserted", "Lesion", "insert_lesion", "insert_lesions", "slice_boxes"]
+
+Array = NDArray[np.float32]
+Organs = NDArray[np.uint8]
+
+SUBTLE_DIAMETER_MM = 6.0
+SUBTLE_CONTRAST_HU = 60.0
+MIDLINE_MM = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesion:
+    """The truth of one lesion.
+
+    Args:
+        label: key of a finding in the knowledge graph.
+        box_zyx: tight box at half contrast, on the grid of the volume.
+        center_lps_mm: centre of that box in the patient.
+        diameter_mm: longest edge of the box within the slice plane.
+        mean_hu: over the lesion's voxels, noise included.
+        contrast_hu: mean of (HU with the lesion - HU without) over its voxels.
+        side: "left", "right" or "midline".
+        attributes: attribute -> value.
+        subtle: below 6 mm, or fainter than 60 HU.
+        voxels: how many voxels it has.
+    """
+
+    label: str
+    box_zyx: Box
+    center_lps_mm: tuple[float, float, float]
+    diameter_mm: float
+    mean_hu: float
+    contrast_hu: float
+    side: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    subtle: bool = False
+    voxels: int = 0
+
+    def measured(self, hu: NDArray[np.int16], lesion_map: Organs, number: int) -> "Lesion":
+        """The same lesion with its mean HU taken from the final volume."""
+        block = self.box_zyx.slices((hu.shape[0], hu.shape[1], hu.shape[2]))
+        own = lesion_map[block] == number
+        return replace(self, mean_hu=float(hu[block][own].mean()))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inserted:
+    """A CT with lesions: float32 HU, the truths, and a map (0, or 1 + index into lesions)."""
+
+    hu: Array = field(repr=False)
+    lesions: tuple[Lesion, ...]
+    lesion_map: Organs = field(repr=False)
+
+
+def insert_lesions(
+    hu: NDArray[np.floating | np.integer],
+    geometry: Geometry,
+    organs: Organs,
+    rng: np.random.Generator,
+    *,
+    labels: Sequence[str],
+    count: int | None = None,
+    thickness_mm: float | None = None,
+    subtle: bool | None = None,
+    noise_hu: float = 0.0,
+) -> Inserted:
+    """Insert one lesion a label, or count lesions with labels drawn from labels.
+
+    Args:
+        hu: (z, y, x) HU; it is not changed.
+        geometry: its grid.
+        organs: (z, y, x) codes of Organ.
+        rng: the only source of chance.
+        labels: keys of KINDS.
+        count: how many to draw; None inserts every label once, in order.
+        thickness_mm: slice thickness for partial volume; None: the slice spacing.
+        subtle: True only subtle ones, False only plain ones, None a mixture.
+        noise_hu: noise of a real background, kept inside the lesions; 0 where noise comes later.
+
+    Raises:
+        ValueError: an unknown label.
+
+    A lesion that finds no room is left out.
+    """
+    unknown = sorted(set(labels) - set(KINDS))
+    if unknown:
+        raise ValueError(f"labels: {unknown} are not lesions of the phantom; known: {list(KINDS)}")
+    wanted = list(labels) if count is None else _draw_labels(labels, count, organs, rng)
+    result = np.array(hu, dtype=np.float32)
+    lesion_map = np.zeros(result.shape, np.uint8)
+    lesions: list[Lesion] = []
+    for label in wanted:
+        lesion = insert_lesion(
+            result,
+            lesion_map,
+            geometry,
+            organs,
+            rng,
+            label=label,
+            number=len(lesions) + 1,
+            thickness_mm=thickness_mm or geometry.spacing_zyx_mm[0],
+            subtle=subtle,
+            noise_hu=noise_hu,
+        )
+        if lesion is not None:
+            lesions.append(lesion)
+    return Inserted(hu=result, lesions=tuple(lesions), lesion_map=lesion_map)
+
+
+def _draw_labels(
+    labels: Sequence[str], count: int, organs: Organs, rng: np.random.Generator
+) -> list[str]:
+    """Labels whose organ is on the grid, each as likely as it is frequent in labels."""
+    present = np.bincount(organs.reshape(-1)[:: max(1, organs.size // 400_000)], minlength=256) > 2
+    fit = [label for label in labels if any(present[o] for o in KINDS[label].organs)]
+    return [fit[i] for i in rng.integers(len(fit), size=count)] if fit else []
+
+
+def insert_lesion(  # one place that knows every part of an insertion
+    hu: Array,
+    lesion_map: Organs,
+    geometry: Geometry,
+    organs: Organs,
+    rng: np.random.Generator,
+    *,
+    label: str,
+    number: int,
+    thickness_mm: float,
+    subtle: bool | None = None,
+    noise_hu: float = 0.0,
+) -> Lesion | None:
+    """Insert one lesion into hu and lesion_map, in place; None where it finds no room."""
+    for _ in range(5):  # a draw may be too large for the room there is: draw anew
+        plan = plan_lesion(label, rng, subtle=subtle)
+        cover = _find_room(plan, geometry, organs, lesion_map, thickness_mm, rng)
+        if cover is not None:
+            return _apply(plan, cover, hu, lesion_map, geometry, organs, number, noise_hu)
+    return None
+
+
+def _find_room(
+    plan: LesionPlan,
+    geometry: Geometry,
+    organs: Organs,
+    lesion_map: Organs,
+    thickness_mm: float,
+    rng: np.random.Generator,
+) -> Cover | None:
+    if plan.kind.form == "effusion":
+        side = plan.kind.organs[rng.integers(2)]
+        found = effusion_cover(plan, side, geometry, organs)
+        return _checked(found, plan, organs, lesion_map)
+    if plan.kind.form == "subdural":
+        sign = float(rng.choice([-1.0, 1.0]))
+        return _checked(subdural_cover(plan, sign, geometry, organs), plan, organs, lesion_map)
+    for center in _centers(plan, geometry, organs, rng):
+        found = blob_cover(plan, center, geometry, thickness_mm)
+        checked = _checked(found, plan, organs, lesion_map)
+        if checked is not None:
+            return checked
+    return None
+
+
+def _centers(
+    plan: LesionPlan, geometry: Geometry, organs: Organs, rng: np.random.Generator
+) -> list[NDArray[np.float64]]:
+    """Up to eight places where enough of the lesion lies in its organs, best draws first."""
+    own = np.zeros(256, bool)
+    own[list(plan.kind.organs)] = True
+    near = np.zeros(256, bool)
+    near[list(plan.kind.near)] = True
+    voxels = np.flatnonzero(near[organs]) if plan.kind.near else np.empty(0, np.int64)
+    reach = 0.0
+    if len(voxels):
+        reach = plan.diameter_mm / 2 + 14.0
+    else:
+        voxels = np.flatnonzero(own[organs])
+    if not len(voxels):
+        return []
+    picks = voxels[rng.integers(len(voxels), size=60)]
+    index = np.stack(np.unravel_index(picks, organs.shape), axis=1) + rng.uniform(-0.4, 0.4, (60, 3))
+    centers = geometry.to_lps_mm(index) + rng.uniform(-reach, reach, (60, 3))
+    offsets = rng.normal(size=(80, 3))
+    offsets *= (rng.uniform(0, 1, 80) ** (1 / 3) / np.linalg.norm(offsets, axis=1))[:, None]
+    offsets = (offsets * plan.radii_mm) @ plan.turn.T
+    probes = np.rint(geometry.to_index(centers[:, None, :] + offsets)).astype(int)
+    size = np.array(organs.shape)
+    on_grid = np.all((probes >= 0) & (probes < size), axis=2)
+    clipped = np.clip(probes, 0, size - 1)
+    codes = organs[clipped[..., 0], clipped[..., 1], clipped[..., 2]]
+    seen = np.maximum(on_grid.sum(axis=1), 1)
+    inside = (own[codes] & on_grid).sum(axis=1) / seen
+    spread = np.zeros(256, bool)
+    spread[list(plan.kind.spread)] = True
+    roomy = ((spread | own)[codes] & on_grid).sum(axis=1) / seen
+    good = (inside >= plan.kind.inside) & (roomy >= max(0.7, plan.kind.inside))
+    good &= on_grid.mean(axis=1) > 0.3
+    return list(centers[good][:8])
+
+
+def _checked(
+    found: Cover | None, plan: LesionPlan, organs: Organs, lesion_map: Organs
+) -> Cover | None:
+    """The cover inside tissue where it may spread; None where too little or taken."""
+    if found is None:
+        return None
+    allowed = np.zeros(256, bool)
+    allowed[list(plan.kind.spread) + list(plan.kind.organs)] = True
+    gate = allowed[organs[found.block]].astype(np.float32)
+    cover = found.cover * gate
+    mask = _half(cover)
+    if not mask.any() or cover.max() < 0.2 or (lesion_map[found.block][mask] > 0).any():
+        return None
+    if plan.kind.form != "blob" and mask.sum() < 60:
+        return None
+    core = found.core * gate if found.core is not None else None
+    return Cover(block=found.block, cover=cover, core=core)
+
+
+def _half(cover: Array) -> NDArray[np.bool_]:
+    return np.asarray(cover >= 0.5 * max(float(cover.max()), 1e-6))
+
+
+def _apply(
+    plan: LesionPlan,
+    cover: Cover,
+    hu: Array,
+    lesion_map: Organs,
+    geometry: Geometry,
+    organs: Organs,
+    number: int,
+    noise_hu: float,
+) -> Lesion:
+    """Blend the lesion into hu and write down its truth."""
+    block = cover.block
+    before = hu[block].copy()
+    mask = _half(cover.cover)
+    target = _target_hu(plan, before, cover.cover, organs[block])
+    filling = np.full(before.shape, target, np.float32)
+    if noise_hu > 0:
+        grain = before - ndimage.gaussian_filter(before, (0, 1.5, 1.5))
+        filling += np.clip(grain, -3 * noise_hu, 3 * noise_hu)
+    if plan.density == "ground_glass":  # vessels show through
+        filling = np.maximum(filling, before)
+    after = before + _opacity(plan, cover) * (filling - before)
+    if plan.label == "intracranial_haemorrhage":
+        after = _with_oedema(plan, after, cover.cover, organs[block], geometry)
+    hu[block] = after
+    lesion_map[block][mask] = number
+    contrast = float((after - before)[mask].mean())
+    return _truth(plan, block, mask, geometry, organs, (float(after[mask].mean()), contrast))
+
+
+def _opacity(plan: LesionPlan, cover: Cover) -> Array:
+    if cover.core is not None:
+        return np.asarray(np.maximum(0.42 * cover.cover, cover.core), np.float32)
+    return np.asarray(plan.opacity * cover.cover, np.float32)
+
+
+def _target_hu(plan: LesionPlan, before: Array, cover: Array, codes: Organs) -> float:
+    if plan.contrast_hu is None:
+        assert plan.hu is not None
+        return plan.hu
+    around = np.isin(codes, plan.kind.organs) & (cover < 0.05)
+    if not around.any():
+        around = np.isin(codes, plan.kind.organs)
+    return float(np.median(before[around])) + plan.contrast_hu
+
+
+def _with_oedema(
+    plan: LesionPlan, hu: Array, cover: Array, codes: Organs, geometry: Geometry
+) -> Array:
+    """A faint dark rim around fresh blood."""
+    sigma = [0.18 * plan.diameter_mm / s for s in geometry.spacing_zyx_mm]
+    halo = np.clip(ndimage.gaussian_filter(cover, sigma) * 2.0, 0, 1) * (1 - cover)
+    return np.asarray(hu - 9.0 * halo * (codes == Organ.BRAIN), np.float32)
+
+
+def _truth(
+    plan: LesionPlan,
+    block: Block,
+    mask: NDArray[np.bool_],
+    geometry: Geometry,
+    organs: Organs,
+    measured: tuple[float, float],
+) -> Lesion:
+    found = np.argwhere(mask)
+    start = np.array([s.start for s in block])
+    lower, upper = found.min(axis=0) + start, found.max(axis=0) + start + 1
+    box = Box(
+        lower_zyx=(float(lower[0]), float(lower[1]), float(lower[2])),
+        upper_zyx=(float(upper[0]), float(upper[1]), float(upper[2])),
+    )
+    center = geometry.to_lps_mm(box.center_zyx)
+    diameter = max(geometry.size_mm(box)[1:])
+    attributes = {"density": plan.density, "shape": plan.shape, "margin": plan.margin}
+    if plan.kind.graded:
+        attributes["severity"] = severity(plan.label, plan.diameter_mm)
+    return Lesion(
+        label=plan.label,
+        box_zyx=box,
+        center_lps_mm=(float(center[0]), float(center[1]), float(center[2])),
+        diameter_mm=float(diameter),
+        mean_hu=measured[0],
+        contrast_hu=measured[1],
+        side=_side(center, geometry, organs),
+        attributes=attributes,
+        subtle=bool(diameter < SUBTLE_DIAMETER_MM or abs(measured[1]) < SUBTLE_CONTRAST_HU),
+        voxels=int(mask.sum()),
+    )
+
+
+def _side(center: NDArray[np.float64], geometry: Geometry, organs: Organs) -> str:
+    step = max(1, min(organs.shape[1:]) // 48)
+    body = np.argwhere(organs[:, ::step, ::step] > Organ.TABLE) * (1, step, step)
+    middle = geometry.to_lps_mm(body.mean(axis=0))[0] if len(body) else 0.0
+    across = float(center[0] - middle)
+    return "midline" if abs(across) <= MIDLINE_MM else "left" if across > 0 else "right"
+
+
+def slice_boxes(lesion_map: Organs, z: int) -> list[tuple[int, Box]]:
+    """Lesions on slice z: (index into lesions, tight box one slice thick)."""
+    boxes = []
+    for number, found in enumerate(ndimage.find_objects(lesion_map[z])):
+        if found is not None:
+            y, x = found
+            boxes.append(
+                (
+                    number,
+                    Box(
+                        lower_zyx=(float(z), float(y.start), float(x.start)),
+                        upper_zyx=(float(z + 1), float(y.stop), float(x.stop)),
+                    ),
+                )
+            )
+    return boxes
+
+

@@ -1,0 +1,129 @@
+"""Make training series: phantoms with lesions, and lesions inserted into real CT.
+
+In: seeds, and folders of real CT where the user has some. Out: slices with exact truth.
+Does not know: networks, losses.
+
+Every series goes through the same volume.preprocess as an archive's; a store remembers its
+fingerprint.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from raypipe.phantom import DEFAULT_LABELS, KINDS, Phantom, PhantomSpec, make_phantom
+from raypipe.settings import Settings
+from raypipe.train.dataset import SampleStore, SliceSample, on_grid, slice_samples, write_store
+from raypipe.volume.preprocess import PreprocessConfig, preprocess
+
+
+class SynthesisConfig(Settings):
+    """How many series to make and how many slices to keep of each."""
+
+    phantom_series: int = Field(default=400, ge=0, description="phantoms, each another body")
+    slices_per_series: int = Field(default=10, gt=0, description="slices kept of a series")
+    empty_share: float = Field(
+        default=0.25, ge=0, le=1, description="share of the kept slices without a lesion"
+    )
+    insertions_per_background: int = Field(
+        default=12, ge=0, description="times that each real CT is filled with new lesions"
+    )
+    slab_slices: tuple[int, int] = Field(default=(10, 20), description="slices of a phantom")
+    seed: int = Field(default=0, ge=0, description="of the first series")
+    workers: int = Field(default=1, gt=0, description="processes that make series")
+    preprocess: PreprocessConfig = Field(
+        default_factory=PreprocessConfig, description="the preprocessing of every series"
+    )
+
+
+_REGION_WEIGHTS = {"chest": 0.3, "abdomen": 0.36, "head": 0.22, "chest_abdomen": 0.12}
+_REGION_CENTER_MM = {
+    "chest": (-20.0, 150.0),
+    "abdomen": (-200.0, -20.0),
+    "head": (-50.0, 70.0),
+    "chest_abdomen": (-150.0, 100.0),
+}
+
+
+def draw_spec(seed: int, config: SynthesisConfig) -> PhantomSpec:
+    """A random phantom: region, slab, field of view, spacing, noise, contrast medium."""
+    rng = np.random.default_rng([seed, 1])
+    region = str(rng.choice(list(_REGION_WEIGHTS), p=list(_REGION_WEIGHTS.values())))
+    head = region == "head"
+    spacing_z = float(rng.choice([1.0, 2.0, 2.5, 3.0, 5.0, 5.0, 7.0]))
+    field_mm = float(rng.uniform(190, 250) if head else rng.uniform(310, 440))
+    # thin slices need a thicker slab to hold a whole lesion, but cost time: a compromise
+    slices = int(rng.integers(config.slab_slices[0], config.slab_slices[1] + 1))
+    labels = DEFAULT_LABELS[region]
+    count = int(rng.integers(2, 4 if head else 7))
+    lesions = tuple(str(label) for label in rng.choice(labels, size=count))
+    return PhantomSpec.model_validate(
+        {
+            "region": region,
+            "shape_zyx": (slices, 256, 256),
+            "spacing_zyx_mm": (spacing_z, field_mm / 256, field_mm / 256),
+            "seed": seed,
+            "lesions": () if rng.random() < 0.08 else lesions,
+            "center_z_mm": float(rng.uniform(*_REGION_CENTER_MM[region])),
+            "noise_hu": float(rng.uniform(2, 6) if head else rng.uniform(4, 22)),
+            "kernel": str(rng.choice(["soft", "standard", "sharp"])),
+            "contrast": str(rng.choice(["none", "arterial", "portal"])),
+            "streaks_hu": float(rng.choice([0.0, 0.0, rng.uniform(5, 30)])),
+        }
+    )
+
+
+def phantom_samples(seed: int, config: SynthesisConfig) -> list[SliceSample]:
+    """The kept slices of one phantom."""
+    phantom: Phantom = make_phantom(draw_spec(seed, config))
+    model_input = preprocess(phantom.volume, config.preprocess)
+    grid = phantom.volume.geometry
+    samples = slice_samples(
+        model_input,
+        on_grid(phantom.lesion_map, grid, model_input.geometry),
+        on_grid(phantom.organs, grid, model_input.geometry),
+        phantom.lesions,
+        series=seed,
+    )
+    return keep(samples, config, np.random.default_rng([seed, 2]))
+
+
+def keep(
+    samples: Sequence[SliceSample], config: SynthesisConfig, rng: np.random.Generator
+) -> list[SliceSample]:
+    """Some slices with lesions and some without, in slice order; truly empty air is left out."""
+    full = [i for i, s in enumerate(samples) if s.labels]
+    empty = [i for i, s in enumerate(samples) if not s.labels and (s.hu > -400).mean() > 0.02]
+    want_empty = round(config.empty_share * config.slices_per_series)
+    picked = list(rng.permutation(full)[: config.slices_per_series - want_empty])
+    picked += list(rng.permutation(empty)[:want_empty])
+    return [samples[int(i)] for i in sorted(picked)]
+
+
+def all_labels() -> tuple[str, ...]:
+    """Labels that can be inserted."""
+    return tuple(KINDS)
+
+
+def make_store(folder: str | Path, config: SynthesisConfig) -> SampleStore:
+    """Make the phantoms of a data set and write them.
+
+    The same config gives the same store, whatever the number of workers.
+    """
+    return write_store(folder, _phantoms(config), config.preprocess.fingerprint)
+
+
+def _phantoms(config: SynthesisConfig) -> Iterator[SliceSample]:
+    seeds = range(config.seed, config.seed + config.phantom_series)
+    make = partial(phantom_samples, config=config)
+    if config.workers == 1:
+        for seed in seeds:
+            yield from make(seed)
+        return
+    with ProcessPoolExecutor(config.workers) as pool:
+        for samples in pool.map(make, seeds, chunksize=4):
+            yield from samples
