@@ -4,6 +4,9 @@ In: ModelInput. Out: Prediction on the grid of that input. Does not know: files,
 thresholds of findings, suppression of overlaps.
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +15,7 @@ from torch import Tensor
 from raypipe.errors import CheckpointError, ConfigError
 from raypipe.geometry import Box
 from raypipe.knowledge.graph import load_graph
-from raypipe.knowledge.windows import NETWORK_WINDOWS
+from raypipe.knowledge.windows import NETWORK_WINDOWS, Window
 from raypipe.model.checkpoint import (
     Calibration,
     CheckpointInfo,
@@ -39,9 +42,30 @@ class Detector:
     """
 
     def __init__(self, config: DetectorConfig, fingerprint: str) -> None:
-        self.config = config
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        if config.weights == RANDOM_WEIGHTS:
+            info, network = _random_network(config.seed, fingerprint)
+            self._place(config, info, network, f"random-{config.seed}")
+            return
+        state, info, weights_hash = load_checkpoint(config.weights)
+        check_fingerprint(info, fingerprint)
+        network = build_network(info)
+        check_state(state, network.state_dict())
+        network.load_state_dict(state)
+        self._place(config, info, network, weights_hash)
+
+    @classmethod
+    def of(cls, network: Network, info: CheckpointInfo, config: DetectorConfig) -> Self:
+        """A detector around weights in memory, e.g. to validate a training run."""
+        detector = cls.__new__(cls)
+        detector._place(config, info, network, "in memory")
+        return detector
+
+    def _place(
+        self, config: DetectorConfig, info: CheckpointInfo, network: Network, weights_hash: str
+    ) -> None:
+        self.config, self.info, self.weights_hash = config, info, weights_hash
         try:
             self.device = torch.empty(0, device=config.device).device
         except (RuntimeError, AssertionError) as error:  # torch raises either for a missing device
@@ -49,15 +73,6 @@ class Detector:
                 f"detector: device {config.device!r} is not available; use 'cpu'"
             ) from error
         self.dtype = torch.float32 if config.dtype == "float32" else torch.bfloat16
-        if config.weights == RANDOM_WEIGHTS:
-            self.info, network = _random_network(config.seed, fingerprint)
-            self.weights_hash = f"random-{config.seed}"
-        else:
-            state, self.info, self.weights_hash = load_checkpoint(config.weights)
-            check_fingerprint(self.info, fingerprint)
-            network = build_network(self.info)
-            check_state(state, network.state_dict())
-            network.load_state_dict(state)
         self.network = network.eval().to(self.device)
         if config.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,7 +128,7 @@ class Detector:
         """The network's raw output for slices in HU, float32 on the CPU."""
         with torch.inference_mode():
             hu = torch.from_numpy(np.ascontiguousarray(hu_bhw)).to(self.device)
-            channels = window_channels(hu, self.info)
+            channels = window_channels(hu, self.info.windows)
             if self.config.channels_last:
                 channels = channels.contiguous(memory_format=torch.channels_last)
             with torch.autocast(
@@ -158,10 +173,10 @@ def box_scores(output: NetworkOutput) -> Tensor:
     return both.sqrt()
 
 
-def window_channels(hu_bhw: Tensor, info: CheckpointInfo) -> Tensor:
-    """(B, H, W) int16 HU -> (B, 3, H, W) float32, one channel a window, 0..1."""
+def window_channels(hu_bhw: Tensor, windows: Sequence[Window]) -> Tensor:
+    """(B, H, W) HU -> (B, 3, H, W) float32, one channel a window, 0..1."""
     hu = hu_bhw.float()
-    return torch.stack([window.apply(hu) for window in info.windows], dim=1)
+    return torch.stack([window.apply(hu) for window in windows], dim=1)
 
 
 def build_network(info: CheckpointInfo) -> Network:

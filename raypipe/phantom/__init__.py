@@ -14,11 +14,11 @@ from raypipe.phantom.dicom_writer import (
     WrittenSeries,
     outside_circle,
     write_dicom,
-    write_localizer,
 )
 from raypipe.phantom.enhanced_writer import write_enhanced
 from raypipe.phantom.lesion_kinds import DEFAULT_LABELS, KINDS
 from raypipe.phantom.lesions import Inserted, Lesion, insert_lesion, insert_lesions, slice_boxes
+from raypipe.phantom.localizer_writer import write_localizer
 from raypipe.phantom.nifti_writer import write_image, write_nifti
 from raypipe.phantom.organs import ORGAN_NAMES, Organ
 

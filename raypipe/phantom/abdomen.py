@@ -9,7 +9,7 @@ import numpy as np
 from raypipe.phantom.build import Build
 from raypipe.phantom.canvas import Array, Bounds, Canvas
 from raypipe.phantom.organs import LUNGS, Organ
-from raypipe.phantom.shapes import ellipsoid, segments, smooth_union, spline
+from raypipe.phantom.shapes import ellipsoid, moved, segments, smooth_union, spline
 from raypipe.phantom.vessels import grow_tree
 
 ABDOMEN: Bounds = ((-140.0, 140.0), (-125.0, 80.0), (-430.0, 30.0))
@@ -73,7 +73,9 @@ def _paint_liver(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
     full = rng.uniform(0.6, 1.25)
     for grow, filling in ((2.2, hu["gut_wall"]), (0.0, hu["bile"])):
         canvas.paint_shape(
-            ellipsoid(center, (13 * full + grow, 17 * full + grow, 30 + grow), turn_deg=(25, 10, 0)),
+            ellipsoid(
+                center, (13 * full + grow, 17 * full + grow, 30 + grow), turn_deg=(25, 10, 0)
+            ),
             ((-80, -15), (-85, -10), (-140, -50)),
             filling,
             Organ.GALLBLADDER,
@@ -82,13 +84,15 @@ def _paint_liver(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
 
 def _paint_liver_vessels(canvas: Canvas, hu: dict[str, float], liver: float, lift: float) -> None:
     rng = canvas.rng("liver vessels")
-    targets = rng.uniform((-125, -75, -110), (30, 60, 5), (130, 3)) + (0, 0, lift)
+    targets = moved(rng.uniform((-125, -75, -110), (30, 60, 5), (130, 3)), 0, 0, lift)
     for root, part, radius in (
         (np.array([-24.0, 8.0, -5.0 + lift]), targets[:65], 5.0),
         (np.array([-22.0, -12.0, -70.0 + lift]), targets[65:], 6.0),
     ):
         tree = grow_tree(root, part, leaf_radius_mm=0.9, root_radius_mm=radius, rng=rng)
-        points, radii = segments(tree.start, tree.end, tree.radii_start, tree.radii_end, step_mm=1.6)
+        points, radii = segments(
+            tree.start, tree.end, tree.radii_start, tree.radii_end, step_mm=1.6
+        )
         tube = canvas.tube(points, radii - 0.2)
         if tube is not None:
             inside = canvas.organs[tube.region.fine] == Organ.LIVER
@@ -102,7 +106,9 @@ def _paint_spleen(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
     size = canvas.rng("spleen").uniform(0.8, 1.2)
 
     def spleen(x: Array, y: Array, z: Array) -> Array:
-        body = ellipsoid((96, 34, -48), (27 * size, 44, 52 * size), turn_deg=(20, -12, -25))(x, y, z)
+        body = ellipsoid((96, 34, -48), (27 * size, 44, 52 * size), turn_deg=(20, -12, -25))(
+            x, y, z
+        )
         hilum = 26 - np.hypot(x - 58, y - 18)
         return np.asarray(np.maximum.reduce([body, hilum, _under_diaphragm(build, x, y, z)]))
 
@@ -180,7 +186,7 @@ def _paint_adrenals(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
         (Organ.ADRENAL_RIGHT, (-32, 24, -70), ((-40, 42, -86), (-29, 44, -84))),
     ):
         parts = [spline([apex, leg], [2.6, 2.0], step_mm=1.2)[0] for leg in legs]
-        rows = np.concatenate([p + (0, 0, dz) for p in parts for dz in (-8, -4, 0, 4)])
+        rows = np.concatenate([moved(p, 0, 0, dz) for p in parts for dz in (-8, -4, 0, 4)])
         radii = np.full(len(rows), 2.4) * canvas.rng(f"{organ.name}").uniform(0.8, 1.15)
         around = np.concatenate([rows, rows])
         canvas.paint_tube(around, np.tile(radii + 5.0, 2), hu["fat"], Organ.ABDOMINAL_FAT)

@@ -17,7 +17,7 @@ from raypipe.phantom.abdomen import paint_abdomen
 from raypipe.phantom.bones import paint_bones
 from raypipe.phantom.bowel import paint_bowel
 from raypipe.phantom.build import random_build
-from raypipe.phantom.canvas import Canvas
+from raypipe.phantom.canvas import Array, Canvas
 from raypipe.phantom.chest import paint_chest
 from raypipe.phantom.head import paint_head
 from raypipe.phantom.lesions import DEFAULT_LABELS, Lesion, insert_lesions
@@ -102,14 +102,18 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
     geometry = phantom_geometry(spec)
     canvas = _paint_body(spec, geometry)
     _blur_thickness(canvas, spec)
-    labels = spec.lesions if isinstance(spec.lesions, tuple) else None
+    labels, count = (
+        (spec.lesions, None)
+        if isinstance(spec.lesions, tuple)
+        else (DEFAULT_LABELS[spec.region], spec.lesions)
+    )
     inserted = insert_lesions(
         canvas.hu,
         geometry,
         canvas.organs,
         canvas.rng("lesions"),
-        labels=labels if labels is not None else DEFAULT_LABELS[spec.region],
-        count=None if labels is not None else int(spec.lesions),  # type: ignore[call-overload]
+        labels=labels,
+        count=count,
         thickness_mm=spec.thickness_mm or spec.spacing_zyx_mm[0],
         subtle=spec.subtle,
     )
@@ -119,8 +123,10 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
     )
     return Phantom(
         volume=volume,
-        lesions=tuple(lesion.measured(hu, inserted.lesion_map, i + 1)
-                      for i, lesion in enumerate(inserted.lesions)),
+        lesions=tuple(
+            lesion.measured(hu, inserted.lesion_map, i + 1)
+            for i, lesion in enumerate(inserted.lesions)
+        ),
         organs=canvas.organs,
         lesion_map=inserted.lesion_map,
         spec=spec,
@@ -178,9 +184,9 @@ def _blur_thickness(canvas: Canvas, spec: PhantomSpec) -> None:
         canvas.hu = ndimage.gaussian_filter1d(canvas.hu, 0.3 * voxels, axis=0)
 
 
-def _with_noise(canvas: Canvas, hu: NDArray[np.float32], spec: PhantomSpec) -> NDArray[np.int16]:
+def _with_noise(canvas: Canvas, hu: Array, spec: PhantomSpec) -> NDArray[np.int16]:
     rng = canvas.rng("noise")
-    out = hu
+    out: Array = hu
     if spec.noise_hu > 0:
         noise = kernel_noise(spec.shape_zyx, canvas.pixel_mm, spec.kernel, rng)
         out = out + noise * noise_scale(hu) * np.float32(spec.noise_hu)

@@ -5,6 +5,8 @@ Does not know: lesions. By thresholds and morphology alone, worked out on a grid
 where a structure is not plainly there, its code is left out rather than guessed.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -12,7 +14,7 @@ from scipy import ndimage
 from raypipe.geometry import Geometry
 from raypipe.phantom.organs import Organ
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 
 WORKING_MM = 3.0
@@ -45,7 +47,9 @@ def estimate_organs(hu: NDArray[np.floating | np.integer], geometry: Geometry) -
     return _sharpened(large, hu)
 
 
-def _sharpened(codes: NDArray[np.uint8], hu: NDArray[np.floating | np.integer]) -> NDArray[np.uint8]:
+def _sharpened(
+    codes: NDArray[np.uint8], hu: NDArray[np.floating | np.integer]
+) -> NDArray[np.uint8]:
     """Correct on the fine grid what one look at the HU tells."""
     out = codes.copy()
     lung = (codes == Organ.LUNG_LEFT) | (codes == Organ.LUNG_RIGHT)
@@ -74,12 +78,14 @@ def _lungs(hu: Array, body: Mask, voxel_mm: NDArray[np.float64]) -> Mask:
     air = body & (hu < -500) & (hu > -985)
     air = ndimage.binary_opening(air)
     labels, count = ndimage.label(air)
-    keep = np.zeros(count + 1, bool)
+    keep: Mask = np.zeros(count + 1, bool)
     if count:
         volume_ml = np.bincount(labels.ravel()) * np.prod(voxel_mm) / 1000
-        middle = np.bincount(labels.ravel(), hu.ravel()) / np.maximum(np.bincount(labels.ravel()), 1)
+        middle = np.bincount(labels.ravel(), hu.ravel()) / np.maximum(
+            np.bincount(labels.ravel()), 1
+        )
         # bowel gas is darker than aerated lung
-        keep = (volume_ml > 60) & (middle < -600) & (middle > -930)
+        keep[:] = (volume_ml > 60) & (middle < -600) & (middle > -930)
         keep[0] = False
     lungs = keep[labels]
     return np.asarray(ndimage.binary_closing(lungs, iterations=2) & body)

@@ -9,7 +9,7 @@ import numpy as np
 from raypipe.phantom.build import VERTEBRA_Z, Build
 from raypipe.phantom.canvas import Array, Canvas, Region, Shape
 from raypipe.phantom.organs import Organ
-from raypipe.phantom.shapes import ellipsoid, ellipsoid_bounds, spline
+from raypipe.phantom.shapes import Points, ellipsoid, ellipsoid_bounds, moved, spline
 
 
 def paint_bone(
@@ -22,6 +22,8 @@ def paint_bone(
     organ: Organ = Organ.BONE,
 ) -> None:
     """Paint a bone: a dense shell around spongy bone."""
+    air = canvas.organs[region.fine] <= Organ.TABLE  # a bone never sticks out of the skin
+    distance = np.where(air, np.float32(9), distance)
     core = hu["trabecular"] * (1.0 + 0.12 * canvas.noise("spongy bone", region))
     shell = np.exp(np.minimum(distance, 0) / np.float32(cortex_mm))
     canvas.paint(region, distance, core + (hu["cortical"] - core) * shell, organ)
@@ -56,10 +58,16 @@ def _vertebra(build: Build, canvas: Canvas, region: Region) -> tuple[Array, Arra
         canal = np.sqrt((u / 1.25) ** 2 + rear**2) - 7.5
         ring = np.abs(np.sqrt((u / 1.3) ** 2 + rear**2) - 11.5) - 3.2
         ring = np.maximum(ring, np.abs(dz + 0.15 * rear) - 0.72 * half)
-        spine = np.maximum.reduce([np.abs(u) - 3.2, np.abs(rear - 24) - 13, 
-                                   np.abs(dz + 0.45 * (rear - 12)) - 6.5])
-        arm = np.maximum.reduce([np.abs(np.abs(u) - 22) - 13,
-                                 np.abs(rear - 2 - 0.3 * (np.abs(u) - 10)) - 3.6, np.abs(dz - 2) - 6])
+        spine = np.maximum.reduce(
+            [np.abs(u) - 3.2, np.abs(rear - 20) - 11, np.abs(dz + 0.45 * (rear - 12)) - 6.5]
+        )
+        arm = np.maximum.reduce(
+            [
+                np.abs(np.abs(u) - 22) - 13,
+                np.abs(rear - 2 - 0.3 * (np.abs(u) - 10)) - 3.6,
+                np.abs(dz - 2) - 6,
+            ]
+        )
         bone = np.minimum.reduce([body, ring, spine, arm])
         bone = np.maximum(bone, -250 - z)
         return np.stack([bone, np.maximum(disc, -250 - z), np.maximum(canal, -300 - z)])
@@ -79,7 +87,7 @@ def _paint_spine(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
     paint_bone(canvas, region, bone, hu, organ=Organ.VERTEBRA)
 
 
-def _rib_path(build: Build, number: int, sign: float) -> tuple[Array, int]:
+def _rib_path(build: Build, number: int, sign: float) -> tuple[Points, int]:
     """Points of one rib and its cartilage (n, 3), and where the cartilage begins."""
     root_z = float(np.sort(VERTEBRA_Z)[::-1][4 + number - 1])
     span = float(np.interp(number, (1, 3, 7, 10, 12), (2.65, 2.7, 2.45, 1.95, 1.25)))
@@ -120,7 +128,7 @@ def _paint_ribs(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
                 cartilages.append(_dense(path[end - 1 :]))
     # a rib is higher than it is thick: two stacked rows of spheres
     rows = np.concatenate(bones)
-    both = np.concatenate([rows + (0, 0, 2.6), rows - (0, 0, 2.6)])
+    both = np.concatenate([moved(rows, 0, 0, 2.6), moved(rows, 0, 0, -2.6)])
     soft = np.concatenate(cartilages)
     canvas.paint_tube(soft, np.full(len(soft), 4.2), hu["cartilage"], Organ.MUSCLE)
     tube = canvas.tube(both, np.full(len(both), 4.1))
@@ -128,7 +136,7 @@ def _paint_ribs(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
         paint_bone(canvas, tube.region, tube.distance, hu, cortex_mm=1.3)
 
 
-def _dense(path: Array) -> Array:
+def _dense(path: Points) -> Points:
     points, _ = spline(path[:: max(1, len(path) // 24)], 1.0, step_mm=1.8)
     return points
 
@@ -136,7 +144,7 @@ def _dense(path: Array) -> Array:
 def _paint_sternum(canvas: Canvas, hu: dict[str, float]) -> None:
     knots = [(0, -76, 22), (0, -88, 60), (0, -82, 100), (0, -68, 140), (0, -58, 160)]
     points, radii = spline(knots, [4.5, 6, 6, 6.5, 6])
-    rows = np.concatenate([points + (dx, 0, 0) for dx in (-11, -5.5, 0, 5.5, 11)])
+    rows = np.concatenate([moved(points, dx, 0, 0) for dx in (-11, -5.5, 0, 5.5, 11)])
     tube = canvas.tube(rows, np.tile(radii, 5))
     if tube is not None:
         paint_bone(canvas, tube.region, tube.distance, hu, cortex_mm=1.2)
@@ -162,7 +170,8 @@ def _paint_shoulders(canvas: Canvas, hu: dict[str, float]) -> None:
 
 def _paint_pelvis(canvas: Canvas, hu: dict[str, float]) -> None:
     for sign in (-1.0, 1.0):
-        wing = ellipsoid((sign * 98, 26, -262), (6.0, 58, 62), turn_deg=(0, 18 * sign, 24 * sign))
+        plate = ellipsoid((sign * 98, 26, -262), (6.0, 58, 62), turn_deg=(0, 18 * sign, 24 * sign))
+        wing = _bowed(plate, sign)
         socket = ellipsoid((sign * 88, 8, -368), (29, 30, 32))
         ball = ellipsoid((sign * 92, 6, -370), (22, 22, 22))
         neck = ellipsoid((sign * 122, 14, -388), (34, 13, 14), turn_deg=(0, 30 * sign, 0))
@@ -177,6 +186,16 @@ def _paint_pelvis(canvas: Canvas, hu: dict[str, float]) -> None:
         _paint_sharp(canvas, neck, (sign * 122, 14, -388), (36, 16, 30), hu)
     sacrum = ellipsoid((0, 76, -292), (48, 17, 56), turn_deg=(-22, 0, 0))
     _paint_sharp(canvas, sacrum, (0, 76, -292), (52, 40, 60), hu)
+
+
+def _bowed(plate: Shape, sign: float) -> Shape:
+    """The same plate, hollow towards the middle and rough along its crest."""
+
+    def shape(x: Array, y: Array, z: Array) -> Array:
+        bow = 0.0045 * (y - 26) ** 2 + 2.5 * np.sin(y / 11 + z / 17)
+        return plate(x + np.float32(sign) * bow, y, z)
+
+    return shape
 
 
 def _paint_sharp(

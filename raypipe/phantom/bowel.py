@@ -63,9 +63,9 @@ def _paint_small_bowel(canvas: Canvas, hu: dict[str, float], front: float) -> No
     rng = canvas.rng("small bowel")
     low, high = np.array([-84.0, -60 - front, -335]), np.array([84.0, 14, -135])
     oral = rng.random() < 0.25
-    for loop in range(9):
+    for loop in range(13):
         points, _ = spline(_walk(rng, low, high, 11), 1.0, step_mm=3.0)
-        radii = rng.uniform(8.5, 12.5) * (1 + 0.1 * np.sin(np.arange(len(points)) * 0.9))
+        radii = rng.uniform(9.5, 14.0) * (1 + 0.1 * np.sin(np.arange(len(points)) * 0.9))
         tube = canvas.tube(points, radii)
         content = 180.0 + 60 * rng.random() if oral else hu["gut_content"] + rng.normal(0, 8)
         gas = rng.random(max(2, len(points) // 6 + 1)) < 0.22
@@ -101,9 +101,7 @@ def _paint_colon(canvas: Canvas, hu: dict[str, float], front: float) -> None:
         return
     region = tube.region
     keep = (Organ.ABDOMINAL_FAT, Organ.BOWEL, Organ.MUSCLE)
-    distance = np.where(
-        np.isin(canvas.organs[region.fine], keep), tube.distance, np.float32(9)
-    )
+    distance = np.where(np.isin(canvas.organs[region.fine], keep), tube.distance, np.float32(9))
     canvas.paint(region, distance, hu["gut_wall"], Organ.BOWEL)
     stool = 10 + 45 * canvas.noise("stool", region)
     crumbs = canvas.noise("crumbs", region)

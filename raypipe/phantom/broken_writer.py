@@ -26,6 +26,9 @@ Fault = Literal[
     "empty_file",
 ]
 
+_MR = "1.2.840.10008.5.1.4.1.1.4"
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
@@ -59,6 +62,7 @@ def write_broken(
 
 def _change(path: Path, fault: Fault) -> None:
     from pydicom import dcmread, dcmwrite
+    from pydicom.uid import UID
 
     ds = dcmread(path)
     if fault == "wrong_transfer_syntax":
@@ -71,14 +75,14 @@ def _change(path: Path, fault: Fault) -> None:
         del ds.Modality
     elif fault == "wrong_modality":
         ds.Modality = "MR"
-        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = UID(_MR)
     elif fault == "no_position":
         del ds.ImagePositionPatient, ds.ImageOrientationPatient
         del ds.SliceLocation
     elif fault == "no_pixel_data":
         del ds.PixelData
     elif fault == "secondary_capture":
-        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = UID(_CAPTURE)
         ds.ImageType = ["DERIVED", "SECONDARY"]
         ds.ConversionType = "WSD"
     elif fault == "colour":
@@ -109,12 +113,13 @@ def _rename_syntax(path: Path, uid: str) -> None:
     from pydicom import dcmread
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_file_meta_info
+    from pydicom.uid import UID
 
     ds = dcmread(path)
     raw = path.read_bytes()
     # preamble (128), "DICM" (4), the length element (12), then as many bytes as it says
     start = 144 + int(ds.file_meta.FileMetaInformationGroupLength)
-    ds.file_meta.TransferSyntaxUID = uid
+    ds.file_meta.TransferSyntaxUID = UID(uid)
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
     write_file_meta_info(buffer, ds.file_meta)

@@ -11,6 +11,7 @@ nearly linear over 5 mm; that makes a large volume cheap. Distances are negative
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from raypipe.geometry import Geometry
 from raypipe.phantom.organs import Organ
 from raypipe.phantom.pose import Pose
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Shape = Callable[[Array, Array, Array], Array]
 Bounds = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 """(low, high) of template x, y, z in mm."""
@@ -64,7 +65,9 @@ class Canvas:
             for n, nodes, step in zip(geometry.shape_zyx, self._nodes, self._steps, strict=True)
         ]
         index = np.stack(np.meshgrid(*self._nodes, indexing="ij"), axis=-1)
-        template = pose.to_template(geometry.to_lps_mm(index))
+        lps = geometry.to_lps_mm(index)
+        template = pose.to_template(lps)
+        self._coarse_lps = [np.ascontiguousarray(lps[..., i], np.float32) for i in range(3)]
         self._coarse_xyz = [np.ascontiguousarray(template[..., i], np.float32) for i in range(3)]
 
     def rng(self, name: str) -> np.random.Generator:
@@ -112,6 +115,11 @@ class Canvas:
     def smooth(self, shape: Shape, region: Region) -> Array:
         """A slowly varying field on the region's voxels, by way of the coarse nodes."""
         return self.upsample(self.coarse(shape, region), region)
+
+    def rigid(self, shape: Shape, region: Region) -> Array:
+        """A field of patient coordinates on the region's voxels: for what is not of the body."""
+        x, y, z = (self.upsample(c[region.coarse], region) for c in self._coarse_lps)
+        return np.asarray(shape(x, y, z), np.float32)
 
     def sharp(self, shape: Shape, region: Region) -> Array:
         """A field with fine detail on the region's voxels, evaluated at each of them."""
@@ -212,22 +220,33 @@ def _splat(
     """Lower distance to the nearest sphere's, sphere by sphere, in groups of like radius."""
     per_mm = np.linalg.norm(np.linalg.inv(to_mm), axis=1)
     shape = np.array(distance.shape)
+    strides = np.array([shape[1] * shape[2], shape[2], 1])
     flat = distance.reshape(-1)
+    nearest = np.rint(index).astype(np.int64)
+    rest_mm = np.asarray((nearest - index) @ to_mm.T, np.float32)
     group = np.round(np.log(reach) / 0.25).astype(int)
     for g in np.unique(group):
         members = np.flatnonzero(group == g)
-        half = np.ceil(reach[members].max() * per_mm).astype(int)
-        offsets = np.stack(
-            np.meshgrid(*[np.arange(-h, h + 1) for h in half], indexing="ij"), axis=-1
-        ).reshape(-1, 3)
-        span = np.linalg.norm((np.abs(offsets) - 0.5).clip(0) @ np.abs(to_mm.T), axis=1)
-        if np.count_nonzero(to_mm) == 3:  # corners of the block that no sphere can reach
-            offsets = offsets[span <= reach[members].max()]
+        far = float(reach[members].max())
+        half = np.ceil(far * per_mm).astype(int)
+        axes = [np.arange(-h, h + 1) for h in half]
+        offsets = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        offset_mm = np.asarray(offsets @ to_mm.T, np.float32)
+        slack = float(np.linalg.norm(to_mm, axis=0).sum()) / 2
+        close = np.linalg.norm(offset_mm, axis=1) <= far + slack
+        offsets, offset_mm = offsets[close], offset_mm[close]
         for part in np.array_split(members, max(1, len(members) * len(offsets) // 400_000)):
-            nearest = np.rint(index[part]).astype(int)
-            voxels = nearest[:, None, :] + offsets
-            inside = np.all((voxels >= 0) & (voxels < shape), axis=2)
-            gap = (voxels - index[part][:, None, :]) @ to_mm.T
-            value = np.sqrt(np.einsum("nki,nki->nk", gap, gap)) - radii[part][:, None]
-            where = np.ravel_multi_index(tuple(voxels[inside].T), distance.shape)
-            np.minimum.at(flat, where, value[inside].astype(np.float32))
+            square = np.zeros((len(part), len(offsets)), np.float32)
+            for axis in range(3):
+                square += (rest_mm[part, axis, None] + offset_mm[None, :, axis]) ** 2
+            value = np.sqrt(square) - radii[part, None].astype(np.float32)
+            where = (nearest[part] @ strides)[:, None] + offsets @ strides
+            at = nearest[part]
+            if np.all(at.min(axis=0) >= half) and np.all(at.max(axis=0) + half < shape):
+                np.minimum.at(flat, where.reshape(-1), value.reshape(-1))
+                continue
+            inside = np.ones(square.shape, bool)
+            for axis in range(3):
+                voxel = at[:, axis, None] + offsets[None, :, axis]
+                inside &= (voxel >= 0) & (voxel < shape[axis])
+            np.minimum.at(flat, where[inside], value[inside])

@@ -104,10 +104,10 @@ def _paint_lung_trees(canvas: Canvas, build: Build, hu: dict[str, float]) -> Non
         vein_root = np.array([sign * 30.0, 2.0, 62.0])
         split = len(targets) * 11 // 20
         arteries = grow_tree(
-            artery_root, targets[:split], leaf_radius_mm=0.55, root_radius_mm=8.0, rng=rng
+            artery_root, targets[:split], leaf_radius_mm=0.78, root_radius_mm=8.0, rng=rng
         )
         veins = grow_tree(
-            vein_root, targets[split:], leaf_radius_mm=0.55, root_radius_mm=6.5, rng=rng
+            vein_root, targets[split:], leaf_radius_mm=0.78, root_radius_mm=6.5, rng=rng
         )
         for tree, name in ((arteries, "blood"), (veins, "vein")):
             _paint_tree(canvas, tree, 0.85 * hu[name], Organ.LUNG_VESSEL)
@@ -116,19 +116,17 @@ def _paint_lung_trees(canvas: Canvas, build: Build, hu: dict[str, float]) -> Non
 
 def _lung_targets(build: Build, rng: np.random.Generator, sign: float) -> Points:
     low, high = np.array([[8.0, -100, -95], [145, 100, 205]])
-    draw = rng.uniform(low, high, (3000, 3)) * (sign, 1.0, 1.0)
+    draw = rng.uniform(low, high, (4200, 3)) * (sign, 1.0, 1.0)
     x, y, z = draw.T.astype(np.float32)
     depth = lung_distance(build, x, y, z)
     inside = draw[depth < -3.5]
-    return np.asarray(inside[:520])
+    return np.asarray(inside[:850])
 
 
 def _paint_tree(canvas: Canvas, tree: Tree, hu: float, organ: Organ) -> None:
     # a vessel thinner than a voxel fills it in part: shrink it so that its centre is fainter
     step = max(0.8, 0.6 * canvas.pixel_mm)
-    points, radii = segments(
-        tree.start, tree.end, tree.radii_start, tree.radii_end, step_mm=step
-    )
+    points, radii = segments(tree.start, tree.end, tree.radii_start, tree.radii_end, step_mm=step)
     thin = np.minimum(1.0, 1.7 * radii / canvas.pixel_mm)
     seen = np.where(thin < 1.0, (thin - 0.5) * canvas.pixel_mm * 0.9, radii)
     tube = canvas.tube(points, np.minimum(radii, np.maximum(seen, -0.45 * canvas.pixel_mm)))

@@ -14,14 +14,10 @@ import numpy as np
 
 from raypipe.phantom.anatomy import Phantom, PhantomSpec, make_phantom
 from raypipe.phantom.broken_writer import Fault, write_broken
-from raypipe.phantom.dicom_writer import (
-    DicomOptions,
-    WrittenSeries,
-    with_noise,
-    write_dicom,
-    write_localizer,
-)
+from raypipe.phantom.dicom_writer import DicomOptions, WrittenSeries, write_dicom
 from raypipe.phantom.enhanced_writer import write_enhanced
+from raypipe.phantom.frames import with_noise
+from raypipe.phantom.localizer_writer import write_localizer
 from raypipe.phantom.nifti_writer import write_image, write_nifti
 
 
@@ -175,9 +171,7 @@ def _spec(variant: _Variant, shape_zyx: tuple[int, int, int], seed: int) -> Phan
     if wanted["region"] == "head":
         slices = max(8, slices * 2 // 5)
         wanted["noise_hu"] = 4.0
-    return PhantomSpec.model_validate(
-        wanted | {"shape_zyx": (slices, rows, columns), "seed": seed}
-    )
+    return PhantomSpec.model_validate(wanted | {"shape_zyx": (slices, rows, columns), "seed": seed})
 
 
 def _write(phantom: Phantom, target: Path, variant: _Variant) -> WrittenSeries:
@@ -191,7 +185,9 @@ def _write(phantom: Phantom, target: Path, variant: _Variant) -> WrittenSeries:
     if variant.writer == "localizer":
         return write_localizer(phantom, target, options)
     if variant.writer == "image":
-        return WrittenSeries(paths=(write_image(phantom, target / "slice.png"),))
+        shown = phantom.lesions[0].box_zyx.center_zyx[0] if phantom.lesions else None
+        z = None if shown is None else round(shown)
+        return WrittenSeries(paths=(write_image(phantom, target / "slice.png", z=z),))
     return WrittenSeries(paths=(write_nifti(phantom, target / f"volume.{variant.writer}"),))
 
 
@@ -256,7 +252,7 @@ def _bodies(count: int, shape_zyx: tuple[int, int, int], seed: int) -> Iterator[
         region, middle = (("chest", 60.0), ("abdomen", -100.0))[number % 2]
         yield make_phantom(
             PhantomSpec(
-                region=region,  # type: ignore[arg-type]
+                region=region,
                 shape_zyx=shape_zyx,
                 spacing_zyx_mm=(5.0, width, width),
                 center_z_mm=middle + float(rng.uniform(-40, 40)),

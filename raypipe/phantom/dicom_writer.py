@@ -6,16 +6,16 @@ broken_writer.py, multi-frame objects in enhanced_writer.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy import ndimage
 
 from raypipe.phantom.anatomy import Phantom
+from raypipe.phantom.frames import Frame, make_frames
 from raypipe.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,16 +89,6 @@ class WrittenSeries:
     instance_uids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Frame:
-    """One slice as it is to be stored: HU, position and directions in LPS."""
-
-    hu: NDArray[np.int16] = field(repr=False)
-    position: NDArray[np.float64]
-    row: NDArray[np.float64]
-    column: NDArray[np.float64]
-
-
 def write_dicom(
     phantom: Phantom, folder: Path | str, options: DicomOptions | None = None
 ) -> WrittenSeries:
@@ -109,7 +99,7 @@ def write_dicom(
     options = options or DicomOptions()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    frames = make_frames(phantom, options)
+    frames = make_frames(phantom, options.gantry_tilt_deg)
     shared = base_dataset(phantom, options)
     paths, uids = [], []
     for number, (index, copy) in enumerate(_order(len(frames), options), start=1):
@@ -157,41 +147,6 @@ def study_uid(patient: int) -> str:
     return str(generate_uid(entropy_srcs=["raypipe phantom study", str(patient)]))
 
 
-def make_frames(phantom: Phantom, options: DicomOptions) -> list[Frame]:
-    """The slices with their planes; on sheared planes where the gantry is tilted."""
-    geometry = phantom.volume.geometry
-    axes = geometry.affine_zyx_to_lps[:3, :3] / np.array(geometry.spacing_zyx_mm)
-    origins = geometry.to_lps_mm([(k, 0, 0) for k in range(geometry.shape_zyx[0])])
-    straight = [
-        Frame(hu=hu, position=origin, row=axes[:, 2], column=axes[:, 1])
-        for hu, origin in zip(phantom.volume.hu, origins, strict=True)
-    ]
-    if options.gantry_tilt_deg == 0:
-        return straight
-    return [_tilted(phantom, frame, options.gantry_tilt_deg) for frame in straight]
-
-
-def _tilted(phantom: Phantom, frame: Frame, tilt_deg: float) -> Frame:
-    """The slice through the same middle whose plane is turned about the row direction."""
-    geometry = phantom.volume.geometry
-    _, ny, nx = geometry.shape_zyx
-    angle = np.deg2rad(tilt_deg)
-    normal = np.cross(frame.row, frame.column)
-    column = np.cos(angle) * frame.column + np.sin(angle) * normal
-    dy, dx = geometry.spacing_zyx_mm[1:]
-    middle = frame.position + frame.column * dy * (ny - 1) / 2
-    position = middle - column * dy * (ny - 1) / 2
-    rows, columns = np.meshgrid(np.arange(ny) * dy, np.arange(nx) * dx, indexing="ij")
-    points = position + rows[..., None] * column + columns[..., None] * frame.row
-    index = np.moveaxis(geometry.to_index(points), -1, 0)
-    hu = ndimage.map_coordinates(
-        phantom.volume.hu.astype(np.float32), index, order=1, mode="constant", cval=-1000.0
-    )
-    return Frame(
-        hu=np.asarray(np.rint(hu), np.int16), position=position, row=frame.row, column=column
-    )
-
-
 def base_dataset(phantom: Phantom, options: DicomOptions) -> "Dataset":
     """What every instance of the series shares. Names and dates are plainly synthetic."""
     from pydicom.dataset import Dataset
@@ -224,9 +179,7 @@ def base_dataset(phantom: Phantom, options: DicomOptions) -> "Dataset":
     ds.ConvolutionKernel = spec.kernel.upper()
     ds.PatientPosition = "HFS"
     ds.StudyInstanceUID = study_uid(patient)
-    ds.SeriesInstanceUID = (
-        "" if options.empty_series_uid else make_uid(phantom, options, "series")
-    )
+    ds.SeriesInstanceUID = "" if options.empty_series_uid else make_uid(phantom, options, "series")
     ds.StudyID = "1"
     ds.SeriesNumber = options.series_number
     ds.FrameOfReferenceUID = make_uid(phantom, options, "frame of reference")
@@ -241,19 +194,19 @@ def _add_pixel_module(
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
     ds.Rows, ds.Columns = int(shape_yx[0]), int(shape_yx[1])
-    ds.PixelSpacing = [_decimal(v) for v in phantom.volume.geometry.spacing_zyx_mm[1:]]
+    ds.PixelSpacing = [decimal(v) for v in phantom.volume.geometry.spacing_zyx_mm[1:]]
     ds.BitsAllocated = ds.BitsStored = 16
     ds.HighBit = 15
     ds.PixelRepresentation = int(options.signed)
     if options.padding_value is not None:
         ds.add_new("PixelPaddingValue", "SS" if options.signed else "US", options.padding_value)
     ds.WindowCenter, ds.WindowWidth = 40, 400
-    ds.RescaleIntercept = _decimal(options.intercept)
-    ds.RescaleSlope = _decimal(options.rescale_slope)
+    ds.RescaleIntercept = decimal(options.intercept)
+    ds.RescaleSlope = decimal(options.rescale_slope)
     ds.RescaleType = "HU"
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
     """A decimal string of at most 16 characters, as the standard allows."""
     for digits in range(12, 3, -1):
         text = f"{value:.{digits}g}"
@@ -288,9 +241,9 @@ def write_frame(
     ds = Dataset()
     ds.update(shared)
     ds.SOPInstanceUID, ds.InstanceNumber = name
-    ds.ImagePositionPatient = [_decimal(v) for v in frame.position]
-    ds.ImageOrientationPatient = [_decimal(round(float(v), 10)) for v in (*frame.row, *frame.column)]
-    ds.SliceLocation = _decimal(float(frame.position @ np.cross(frame.row, frame.column)))
+    ds.ImagePositionPatient = [decimal(v) for v in frame.position]
+    ds.ImageOrientationPatient = [decimal(round(float(v), 10)) for v in (*frame.row, *frame.column)]
+    ds.SliceLocation = decimal(float(frame.position @ np.cross(frame.row, frame.column)))
     ds.PixelData = stored_pixels(frame.hu, options).tobytes()
     ds["PixelData"].VR = "OW"
     save(ds, path, options.transfer_syntax)
@@ -315,58 +268,11 @@ def save(ds: "Dataset", path: Path, transfer_syntax: TransferSyntax) -> None:
 
 def _file_meta(ds: "Dataset") -> "FileMetaDataset":
     from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import UID
 
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.ImplementationClassUID = "1.2.826.0.1.3680043.8.498.1"
+    meta.ImplementationClassUID = UID("1.2.826.0.1.3680043.8.498.1")
     meta.ImplementationVersionName = "RAYPIPE_PHANTOM"
     return meta
-
-
-def write_localizer(
-    phantom: Phantom, folder: Path | str, options: DicomOptions | None = None
-) -> WrittenSeries:
-    """Write the scout view (a projection from the front) as a series of its own."""
-    from pydicom.dataset import Dataset
-
-    options = options or DicomOptions(series_number=99)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    geometry = phantom.volume.geometry
-    path_mm = np.clip(phantom.volume.hu.astype(np.float32) + 1000, 0, 2500).mean(axis=1)[::-1]
-    view = np.asarray(np.clip(path_mm * 1.4 - 700, -1024, 3071), np.int16)
-    ds = Dataset()
-    ds.update(base_dataset(phantom, options))
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    ds.SeriesDescription = "Synthetic scout"
-    ds.Rows, ds.Columns = view.shape
-    dz, _, dx = geometry.spacing_zyx_mm
-    ds.PixelSpacing = [_decimal(dz), _decimal(dx)]
-    ds.SOPInstanceUID = make_uid(phantom, options, "localizer")
-    ds.InstanceNumber = 1
-    corner = geometry.to_lps_mm((geometry.shape_zyx[0] - 1, geometry.shape_zyx[1] / 2, 0))
-    ds.ImagePositionPatient = [_decimal(v) for v in corner]
-    ds.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
-    ds.PixelData = stored_pixels(view, options).tobytes()
-    ds["PixelData"].VR = "OW"
-    path = folder / f"SCOUT{options.extension}"
-    save(ds, path, options.transfer_syntax)
-    return WrittenSeries(
-        paths=(path,),
-        study_uid=str(ds.StudyInstanceUID),
-        series_uid=str(ds.SeriesInstanceUID),
-        instance_uids=(str(ds.SOPInstanceUID),),
-    )
-
-
-def with_noise(phantom: Phantom, seed: int, deviation_hu: float) -> Phantom:
-    """The same body under another seed's noise: a cheap way to many distinct series."""
-    rng = np.random.default_rng([seed, 7])
-    noise = rng.standard_normal(phantom.volume.hu.shape, np.float32) * np.float32(deviation_hu)
-    hu = np.asarray(np.clip(np.rint(phantom.volume.hu + noise), -1024, 3071), np.int16)
-    return replace(
-        phantom,
-        volume=replace(phantom.volume, hu=hu),
-        spec=phantom.spec.model_copy(update={"seed": seed}),
-    )

@@ -12,14 +12,13 @@ import numpy as np
 from raypipe.phantom.anatomy import Phantom
 from raypipe.phantom.dicom_writer import (
     DicomOptions,
-    Frame,
     WrittenSeries,
     base_dataset,
-    make_frames,
     make_uid,
     save,
     stored_pixels,
 )
+from raypipe.phantom.frames import Frame, make_frames
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -34,7 +33,7 @@ def write_enhanced(
     options = options or DicomOptions()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    frames = make_frames(phantom, options)
+    frames = make_frames(phantom, options.gantry_tilt_deg)
     ds = base_dataset(phantom, options)
     ds.SOPClassUID = ENHANCED_CT_IMAGE_STORAGE
     ds.SOPInstanceUID = make_uid(phantom, options, "enhanced")
@@ -45,8 +44,17 @@ def write_enhanced(
     ds.PerFrameFunctionalGroupsSequence = [
         _frame_groups(frame, number) for number, frame in enumerate(frames, start=1)
     ]
-    for keyword in ("PixelSpacing", "SliceThickness", "RescaleIntercept", "RescaleSlope",
-                    "RescaleType", "WindowCenter", "WindowWidth", "KVP", "GantryDetectorTilt"):
+    for keyword in (
+        "PixelSpacing",
+        "SliceThickness",
+        "RescaleIntercept",
+        "RescaleSlope",
+        "RescaleType",
+        "WindowCenter",
+        "WindowWidth",
+        "KVP",
+        "GantryDetectorTilt",
+    ):
         if keyword in ds:
             del ds[keyword]
     ds.PixelData = np.stack([stored_pixels(f.hu, options) for f in frames]).tobytes()

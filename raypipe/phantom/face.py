@@ -85,10 +85,12 @@ def _paint_jaws(canvas: Canvas) -> None:
     for sign in (-1.0, 1.0):
         cheek = [(sign * 66, -8, -46), (sign * 60, -40, -50), (sign * 44, -70, -58)]
         canvas.paint_tube(*spline(cheek, [3, 4, 6]), 700.0, Organ.BONE)
-        wall = [(sign * 54, -50, -38), (sign * 50, -68, -34), (sign * 38, -84, -18)]
+        wall = [(sign * 52, -44, -40), (sign * 46, -62, -34), (sign * 36, -72, -20)]
         canvas.paint_tube(*spline(wall, [3, 5, 5]), 750.0, Organ.BONE)
         ramus = [(sign * 52, -4, -56), (sign * 50, -10, -86), (sign * 44, -26, -116)]
-        canvas.paint_tube(*spline([*ramus, (sign * 20, -84, -122)], [4, 5, 7, 8]), 800.0, Organ.BONE)
+        canvas.paint_tube(
+            *spline([*ramus, (sign * 20, -84, -122)], [4, 5, 7, 8]), 800.0, Organ.BONE
+        )
     arch = [(-28, -44, -98), (-22, -74, -98), (0, -88, -98), (22, -74, -98), (28, -44, -98)]
     points, radii = spline(arch, 5.0)
     canvas.paint_tube(points, radii, 650.0, Organ.BONE)

@@ -11,7 +11,7 @@ import numpy as np
 from raypipe.phantom.canvas import Array, Bounds, Canvas, Region
 from raypipe.phantom.face import paint_face, paint_neck
 from raypipe.phantom.organs import Organ
-from raypipe.phantom.shapes import ellipsoid, smooth_union, spline
+from raypipe.phantom.shapes import ellipsoid, moved, smooth_union, spline
 
 SKULL: Bounds = ((-90.0, 90.0), (-110.0, 115.0), (-80.0, 100.0))
 
@@ -29,8 +29,8 @@ def brain_cavity(x: Array, y: Array, z: Array) -> Array:
     radius = np.abs(x / wide) ** 2.2 + np.abs((y - 4) / 86.5) ** 2.1 + np.abs((z - 4) / 77) ** 2.2
     vault = (radius ** (1 / 2.15) - 1) * 72
     middle = np.interp(np.abs(x), (0, 14, 24, 60), (-20, -26, -40, -40))
-    floor = np.interp(y, (-95, -40, -26, 6, 24, 60, 100), (-12, -24, 0, 0, 1, 1, 1))
-    floor = np.where(y < -26, floor, 0) + np.where(y < -26, 0, middle)
+    floor = np.interp(y, (-95, -40), (-12, -24))
+    floor = np.where(y < -20 - 0.3 * np.abs(x), floor, middle)
     behind = np.clip((y - 4) / 22, 0, 1)
     floor = floor * (1 - behind) + behind * (-62 + 0.012 * (y - 40) ** 2)
     return np.asarray(np.maximum(vault, (floor - z) * 0.8), np.float32)
@@ -50,11 +50,11 @@ def paint_head(canvas: Canvas, hu: dict[str, float]) -> None:
     outside = canvas.smooth(skin, region)
     canvas.paint(region, outside, hu["skin"], Organ.SKIN)
     canvas.paint(region, outside + 1.8, hu["fat"] + 15, Organ.SUBCUTANEOUS_FAT)
-    deep = canvas.smooth(lambda x, y, z: np.minimum(cranium(x, y, z) - 1.5, skin(x, y, z) + 8), region)
-    lines = np.clip(1 - np.abs(canvas.noise("septa", region, step=2)) / 0.3, 0, 1)
-    canvas.paint(
-        region, np.maximum(deep, outside + 2.5), hu["muscle"] - 90 * lines, Organ.MUSCLE
+    deep = canvas.smooth(
+        lambda x, y, z: np.minimum(cranium(x, y, z) - 1.5, skin(x, y, z) + 8), region
     )
+    lines = np.clip(1 - np.abs(canvas.noise("septa", region, step=2)) / 0.15, 0, 1)
+    canvas.paint(region, np.maximum(deep, outside + 2.5), hu["muscle"] - 60 * lines, Organ.MUSCLE)
     paint_neck(canvas, hu)
     _paint_skull(canvas, hu)
     paint_face(canvas, hu)
@@ -102,7 +102,7 @@ def _paint_brain(canvas: Canvas, hu: dict[str, float]) -> None:
     middle = np.abs(canvas.smooth(lambda x, y, z: x, region))
     deep = canvas.smooth(lambda x, y, z: np.hypot(y / 1.5, z - 8) - 26, region)
     cleft = np.where(deep > 0, middle, np.float32(9))
-    gap = np.minimum.reduce([depth, sulcus - 0.55 * atrophy, cleft - 0.7])
+    gap = np.minimum.reduce([depth, sulcus - 0.25 - 0.75 * atrophy, cleft - 0.7])
     canvas.paint(region, -gap, hu["grey"], Organ.BRAIN)
     canvas.paint(region, 4.2 - np.minimum(gap, sulcus), hu["white"], edge_mm=2.5)
     _paint_deep_grey(canvas, hu)
@@ -133,22 +133,25 @@ def _paint_deep_grey(canvas: Canvas, hu: dict[str, float]) -> None:
                 canvas.paint(region, canvas.sharp(shape, region), hu["grey"] + 1.5, edge_mm=3.0)
 
 
-def _paint_cerebellum(
-    canvas: Canvas, hu: dict[str, float], region: Region, inside: Array
-) -> None:
+def _paint_cerebellum(canvas: Canvas, hu: dict[str, float], region: Region, inside: Array) -> None:
     def under_tent(x: Array, y: Array, z: Array) -> Array:
         tent = z + 14 - 0.25 * (48 - np.abs(x)) * np.clip((y - 5) / 40, 0, 1)
-        return np.asarray(np.maximum.reduce([tent, 16 - y, np.abs(x) - 56]), np.float32)
+        return np.asarray(
+            np.maximum.reduce([tent, 10 + 0.35 * np.abs(x) - y, np.abs(x) - 56]), np.float32
+        )
 
     tent = canvas.smooth(under_tent, region)
     folia = np.abs(canvas.noise("folia", region))
     body = np.maximum(tent + 1.5, inside + 2.5)
-    canvas.paint(region, np.where(tent < 4, np.abs(tent) - 1.2, np.float32(9)) +
-                 np.where(inside < -2, 0, 9), hu["csf"] + 14)
+    canvas.paint(
+        region,
+        np.where(tent < 4, np.abs(tent) - 1.2, np.float32(9)) + np.where(inside < -2, 0, 9),
+        hu["csf"] + 14,
+    )
     canvas.paint(region, body, hu["grey"] - 1.5 * np.clip(1 - 2 * folia, 0, 1), Organ.BRAIN)
     canvas.paint(region, body + 12, hu["white"] + 3, edge_mm=6.0)
-    stem, radii = spline([(0, 2, -8), (0, 6, -26), (0, 14, -48), (0, 20, -80)], [13, 14, 12, 9])
-    tube = canvas.tube(stem, radii + 4.5)
+    stem, radii = spline([(0, 4, -14), (0, 7, -28), (0, 14, -48), (0, 20, -80)], [12, 14, 12, 9])
+    tube = canvas.tube(moved(stem[4:], 0, 1, 0), radii[4:] + 3.5)
     if tube is not None:
         cistern = np.maximum(tube.distance, inside[_inner(region, tube.region)])
         canvas.paint(tube.region, cistern, hu["csf"] + 2, Organ.CSF)
@@ -176,10 +179,15 @@ def _paint_fluid(canvas: Canvas, hu: dict[str, float], atrophy: float) -> None:
         canvas.paint_tube(both, width, hu["csf"], Organ.CSF)
         if canvas.rng("choroid").random() < 0.6:
             canvas.paint_tube(*spline([(sign * 21, 30, 16), (sign * 23, 36, 12)], 1.6), 140.0)
-        sylvian = [(sign * 62, -22, -2), (sign * 42, -12, 0), (sign * 40, 4, 6), (sign * 56, 22, 10)]
+        sylvian = [
+            (sign * 62, -22, -2),
+            (sign * 42, -12, 0),
+            (sign * 40, 4, 6),
+            (sign * 56, 22, 10),
+        ]
         canvas.paint_tube(*spline(sylvian, 1.3 * wide), hu["csf"] + 2, Organ.CSF)
     third, widths = spline([(0, -16, -4), (0, 0, 4), (0, 14, 4)], 1.7 * wide)
-    rows = np.concatenate([third + (0, 0, dz) for dz in (-6, -3, 0, 3)])
+    rows = np.concatenate([moved(third, 0, 0, dz) for dz in (-6, -3, 0, 3)])
     canvas.paint_tube(rows, np.tile(widths, 4), hu["csf"], Organ.CSF)
     canvas.paint_tube(*spline([(0, 30, -26), (0, 33, -40)], [3, 6]), hu["csf"], Organ.CSF)
     star = [(-12, -16, -18), (12, -16, -18), (10, 18, -2), (-10, 18, -2)]

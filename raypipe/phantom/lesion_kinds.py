@@ -60,14 +60,16 @@ KINDS: dict[str, LesionKind] = {
     ),
     "lung_mass": LesionKind(
         organs=LUNGS, inside=0.65, spread=(*LUNGS, Organ.AIRWAY), diameter_mm=(31, 75), hu=(15, 55),
-        margins=("lobulated", "spiculated", "irregular"), densities=("soft_tissue",), elongation=1.6,
+        margins=("lobulated", "spiculated", "irregular"), densities=("soft_tissue",),
+        elongation=1.6,
     ),
     "pulmonary_consolidation": LesionKind(
         graded=True, organs=LUNGS, inside=0.5, spread=LUNGS, diameter_mm=(35, 110), hu=(-20, 50),
         margins=("ill_defined",), densities=("soft_tissue",), elongation=2.0,
     ),
     "pleural_effusion": LesionKind(
-        graded=True, organs=(Organ.LUNG_RIGHT, Organ.LUNG_LEFT), spread=LUNGS, diameter_mm=(12, 60), hu=(3, 25),
+        organs=(Organ.LUNG_RIGHT, Organ.LUNG_LEFT), spread=LUNGS, diameter_mm=(12, 60),
+        hu=(3, 25), graded=True,
         form="effusion", densities=("fluid",),
     ),
     "liver_cyst": LesionKind(
@@ -102,7 +104,8 @@ KINDS: dict[str, LesionKind] = {
         spread=(*ADRENALS, *_FATS), densities=("soft_tissue",), margins=("smooth",),
     ),
     "lymph_node_enlargement": LesionKind(
-        near=(Organ.AORTA, Organ.VEIN, Organ.AIRWAY), organs=_FATS, inside=0.5, diameter_mm=(12, 35), hu=(30, 60), spread=_FATS,
+        organs=_FATS, inside=0.5, diameter_mm=(12, 35), hu=(30, 60), spread=_FATS,
+        near=(Organ.AORTA, Organ.VEIN, Organ.AIRWAY),
         margins=("smooth", "lobulated"), densities=("soft_tissue",), elongation=1.6,
     ),
     "osteolytic_lesion": LesionKind(

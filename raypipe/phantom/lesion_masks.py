@@ -6,6 +6,7 @@ Does not know: Hounsfield units, labels' meaning.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from raypipe.geometry import Geometry
 from raypipe.phantom.lesion_kinds import LesionPlan
 from raypipe.phantom.organs import Organ
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Block = tuple[slice, slice, slice]
 
 _ROUGHNESS = {
@@ -65,20 +66,20 @@ def blob_cover(
     edge = max(0.8, float(np.mean(geometry.spacing_zyx_mm[1:])))
     if plan.margin == "ill_defined":
         edge = max(edge, 0.35 * min(plan.radii_mm))
-    cover = core = np.float32(0)
+    shape = tuple(s.stop - s.start for s in block)
+    cover, core = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for offset in offsets:
         points = block_coordinates(geometry, block, float(offset))
         distance = _blob_distance(plan, points, center_lps_mm)
-        cover = cover + np.clip(0.5 - distance / np.float32(edge), 0, 1) / parts
+        cover += np.clip(0.5 - distance / np.float32(edge), 0, 1) / parts
         inner = distance + np.float32(0.45 * min(plan.radii_mm))
-        core = core + np.clip(0.5 - inner / np.float32(edge), 0, 1) / parts
-    cover = np.asarray(cover, np.float32)
+        core += np.clip(0.5 - inner / np.float32(edge), 0, 1) / parts
     if plan.label == "pulmonary_consolidation":  # patchy, as air stays in some lobules
         patches = ndimage.gaussian_filter(
             np.random.default_rng(plan.seed).standard_normal(cover.shape, np.float32), 1.2
         )
         cover = np.clip(cover * (1 + 1.6 * patches), 0, 1)
-    solid = np.asarray(core, np.float32) if plan.density == "part_solid" else None
+    solid = core if plan.density == "part_solid" else None
     return Cover(block=block, cover=cover, core=solid)
 
 
@@ -174,7 +175,10 @@ def subdural_cover(
         return None
     block: Block = found[0]
     steps = [max(1, round(2.0 / s)) for s in geometry.spacing_zyx_mm]
-    head = ndimage.binary_closing(brain[block][:: steps[0], :: steps[1], :: steps[2]], iterations=2)
+    thin = brain[block][:: steps[0], :: steps[1], :: steps[2]]
+    # the grid's first and last slice are no surface of the head: go on beyond them
+    thin = np.pad(np.pad(thin, ((2, 2), (0, 0), (0, 0)), mode="edge"), ((0, 0), (2, 2), (2, 2)))
+    head = ndimage.binary_closing(thin, iterations=2)[2:-2, 2:-2, 2:-2]
     padded = np.pad(head, ((0, 0), (1, 1), (1, 1)))
     sampling = [s * n for s, n in zip(geometry.spacing_zyx_mm, steps, strict=True)]
     inward = ndimage.distance_transform_edt(padded, sampling=sampling)[:, 1:-1, 1:-1]
@@ -192,7 +196,7 @@ def subdural_cover(
     thickness = plan.diameter_mm * np.clip((cosine - spread) / (1 - spread), 0, 1) ** 0.6
     edge = max(1.0, geometry.spacing_zyx_mm[1])
     cover = np.clip(0.5 + (thickness - depth) / edge, 0, 1) * (thickness > 0.8)
-    cover *= sign * local[0] > 2.0
+    cover *= (sign * local[0] > 2.0) & (local[2] > -18.0)  # above the tentorium
     return Cover(block=block, cover=np.asarray(cover, np.float32))
 
 

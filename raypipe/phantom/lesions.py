@@ -10,6 +10,7 @@ the lesion's fullest voxel (the half-contrast contour); the box is the tight box
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +18,13 @@ from scipy import ndimage
 
 from raypipe.geometry import Box, Geometry
 from raypipe.phantom.lesion_kinds import DEFAULT_LABELS, KINDS, LesionPlan, plan_lesion, severity
-from raypipe.phantom.lesion_masks import (
-    Block,
-    Cover,
-    blob_cover,
-    effusion_cover,
-    subdural_cover,
-)
+from raypipe.phantom.lesion_masks import Block, Cover
+from raypipe.phantom.lesion_places import find_room, half_contrast
 from raypipe.phantom.organs import Organ
 
 __all__ = ["DEFAULT_LABELS", "Inserted", "Lesion", "insert_lesion", "insert_lesions", "slice_boxes"]
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Organs = NDArray[np.uint8]
 
 SUBTLE_DIAMETER_MM = 6.0
@@ -160,93 +156,10 @@ def insert_lesion(  # one place that knows every part of an insertion
     """Insert one lesion into hu and lesion_map, in place; None where it finds no room."""
     for _ in range(5):  # a draw may be too large for the room there is: draw anew
         plan = plan_lesion(label, rng, subtle=subtle)
-        cover = _find_room(plan, geometry, organs, lesion_map, thickness_mm, rng)
+        cover = find_room(plan, geometry, organs, lesion_map, thickness_mm, rng)
         if cover is not None:
             return _apply(plan, cover, hu, lesion_map, geometry, organs, number, noise_hu)
     return None
-
-
-def _find_room(
-    plan: LesionPlan,
-    geometry: Geometry,
-    organs: Organs,
-    lesion_map: Organs,
-    thickness_mm: float,
-    rng: np.random.Generator,
-) -> Cover | None:
-    if plan.kind.form == "effusion":
-        side = plan.kind.organs[rng.integers(2)]
-        found = effusion_cover(plan, side, geometry, organs)
-        return _checked(found, plan, organs, lesion_map)
-    if plan.kind.form == "subdural":
-        sign = float(rng.choice([-1.0, 1.0]))
-        return _checked(subdural_cover(plan, sign, geometry, organs), plan, organs, lesion_map)
-    for center in _centers(plan, geometry, organs, rng):
-        found = blob_cover(plan, center, geometry, thickness_mm)
-        checked = _checked(found, plan, organs, lesion_map)
-        if checked is not None:
-            return checked
-    return None
-
-
-def _centers(
-    plan: LesionPlan, geometry: Geometry, organs: Organs, rng: np.random.Generator
-) -> list[NDArray[np.float64]]:
-    """Up to eight places where enough of the lesion lies in its organs, best draws first."""
-    own = np.zeros(256, bool)
-    own[list(plan.kind.organs)] = True
-    near = np.zeros(256, bool)
-    near[list(plan.kind.near)] = True
-    voxels = np.flatnonzero(near[organs]) if plan.kind.near else np.empty(0, np.int64)
-    reach = 0.0
-    if len(voxels):
-        reach = plan.diameter_mm / 2 + 14.0
-    else:
-        voxels = np.flatnonzero(own[organs])
-    if not len(voxels):
-        return []
-    picks = voxels[rng.integers(len(voxels), size=60)]
-    index = np.stack(np.unravel_index(picks, organs.shape), axis=1) + rng.uniform(-0.4, 0.4, (60, 3))
-    centers = geometry.to_lps_mm(index) + rng.uniform(-reach, reach, (60, 3))
-    offsets = rng.normal(size=(80, 3))
-    offsets *= (rng.uniform(0, 1, 80) ** (1 / 3) / np.linalg.norm(offsets, axis=1))[:, None]
-    offsets = (offsets * plan.radii_mm) @ plan.turn.T
-    probes = np.rint(geometry.to_index(centers[:, None, :] + offsets)).astype(int)
-    size = np.array(organs.shape)
-    on_grid = np.all((probes >= 0) & (probes < size), axis=2)
-    clipped = np.clip(probes, 0, size - 1)
-    codes = organs[clipped[..., 0], clipped[..., 1], clipped[..., 2]]
-    seen = np.maximum(on_grid.sum(axis=1), 1)
-    inside = (own[codes] & on_grid).sum(axis=1) / seen
-    spread = np.zeros(256, bool)
-    spread[list(plan.kind.spread)] = True
-    roomy = ((spread | own)[codes] & on_grid).sum(axis=1) / seen
-    good = (inside >= plan.kind.inside) & (roomy >= max(0.7, plan.kind.inside))
-    good &= on_grid.mean(axis=1) > 0.3
-    return list(centers[good][:8])
-
-
-def _checked(
-    found: Cover | None, plan: LesionPlan, organs: Organs, lesion_map: Organs
-) -> Cover | None:
-    """The cover inside tissue where it may spread; None where too little or taken."""
-    if found is None:
-        return None
-    allowed = np.zeros(256, bool)
-    allowed[list(plan.kind.spread) + list(plan.kind.organs)] = True
-    gate = allowed[organs[found.block]].astype(np.float32)
-    cover = found.cover * gate
-    mask = _half(cover)
-    if not mask.any() or cover.max() < 0.2 or (lesion_map[found.block][mask] > 0).any():
-        return None
-    if plan.kind.form != "blob" and mask.sum() < 60:
-        return None
-    core = found.core * gate if found.core is not None else None
-    return Cover(block=found.block, cover=cover, core=core)
-
-
-def _half(cover: Array) -> NDArray[np.bool_]:
-    return np.asarray(cover >= 0.5 * max(float(cover.max()), 1e-6))
 
 
 def _apply(
@@ -262,7 +175,7 @@ def _apply(
     """Blend the lesion into hu and write down its truth."""
     block = cover.block
     before = hu[block].copy()
-    mask = _half(cover.cover)
+    mask = half_contrast(cover.cover)
     target = _target_hu(plan, before, cover.cover, organs[block])
     filling = np.full(before.shape, target, np.float32)
     if noise_hu > 0:
@@ -270,13 +183,25 @@ def _apply(
         filling += np.clip(grain, -3 * noise_hu, 3 * noise_hu)
     if plan.density == "ground_glass":  # vessels show through
         filling = np.maximum(filling, before)
-    after = before + _opacity(plan, cover) * (filling - before)
+    after: Array = before + _opacity(plan, cover) * (filling - before)
+    if Organ.LUNG_LEFT in plan.kind.spread:  # no rim of air between the lesion and the pleura
+        after = _closed_to_pleura(plan, cover, before, after, organs[block], target)
     if plan.label == "intracranial_haemorrhage":
         after = _with_oedema(plan, after, cover.cover, organs[block], geometry)
     hu[block] = after
     lesion_map[block][mask] = number
     contrast = float((after - before)[mask].mean())
     return _truth(plan, block, mask, geometry, organs, (float(after[mask].mean()), contrast))
+
+
+def _closed_to_pleura(
+    plan: LesionPlan, cover: Cover, before: Array, after: Array, codes: Organs, target: float
+) -> Array:
+    """Fill the half-airy voxels between a lesion and the chest wall as the lesion is filled."""
+    ring = (codes != Organ.AIRWAY) & ~np.isin(codes, plan.kind.spread) & (before < target)
+    beside = ndimage.maximum_filter(_opacity(plan, cover), size=(1, 3, 3))
+    filled = before + beside * (target - before)
+    return np.asarray(np.where(ring, np.maximum(after, filled), after), np.float32)
 
 
 def _opacity(plan: LesionPlan, cover: Cover) -> Array:
@@ -362,5 +287,3 @@ def slice_boxes(lesion_map: Organs, z: int) -> list[tuple[int, Box]]:
                 )
             )
     return boxes
-
-

@@ -5,8 +5,10 @@ Does not know: DICOM.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raypipe.phantom.anatomy import Phantom
 
@@ -18,7 +20,9 @@ def write_nifti(
 
     slope, intercept: HU = slope * stored + intercept, kept in the header.
     """
-    import nibabel
+    import nibabel as untyped
+
+    nibabel: Any = untyped
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,11 +46,11 @@ def write_nifti(
     return path
 
 
-def _save_raw(image: object, stored: np.ndarray, path: Path) -> None:
+def _save_raw(image: Any, stored: NDArray[np.int16], path: Path) -> None:
     """Write header and stored values as they are; nibabel would scale them anew."""
     import gzip
 
-    header = image.header.copy()  # type: ignore[attr-defined]
+    header = image.header.copy()
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     content = header.binaryblock + b"\0" * 4 + stored.tobytes(order="F")

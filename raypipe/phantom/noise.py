@@ -4,14 +4,14 @@ In: float32 HU (z, y, x) without noise. Out: a field to add.
 Does not know: organs.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Kernel = Literal["soft", "standard", "sharp"]
 
 _CUTOFF_PER_MM = {"soft": 0.28, "standard": 0.42, "sharp": 0.75}

@@ -69,6 +69,11 @@ def spline(knots: ArrayLike, radii: ArrayLike, *, step_mm: float = 2.0) -> tuple
     return PchipInterpolator(along, points)(at), PchipInterpolator(along, widths)(at)
 
 
+def moved(points: Points, x: float, y: float, z: float) -> Points:
+    """The points (n, 3), all moved by one vector."""
+    return np.asarray(points + np.array((x, y, z)))
+
+
 def segments(
     start: Points, end: Points, radii_start: Points, radii_end: Points, *, step_mm: float
 ) -> tuple[Points, Points]:

@@ -19,14 +19,13 @@ def paint_wall(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
     canvas.paint(region, skin + 2.0, hu["fat"], Organ.SUBCUTANEOUS_FAT)
     muscle = np.maximum(canvas.smooth(build.muscle, region), skin + 3.0)
     strands = canvas.noise("septa", region, step=2)
-    lines = np.clip(1 - np.abs(strands) / 0.16, 0, 1)
+    lines = np.clip(1 - np.abs(strands) / 0.14, 0, 1)
     cavity = canvas.smooth(build.cavity, region)
-    # layers of the wall: a thin sheet of fat between the outer and the inner muscles
-    sheet = np.clip(1 - np.abs(0.5 * (muscle + cavity) + 2 + 2 * strands) / 1.2, 0, 1)
-    between = np.maximum(0.75 * lines, 0.55 * sheet)
-    canvas.paint(
-        region, muscle, hu["muscle"] + (hu["fat"] - hu["muscle"]) * between, Organ.MUSCLE
-    )
+    # layers of the wall: a sheet of fat between outer and inner muscles, wide in the armpits
+    half = 1.0 + np.clip(0.22 * (cavity - muscle - 26), 0, 7)
+    sheet = np.clip(half + 0.5 - np.abs(0.5 * (muscle + cavity) - 2 + 3 * strands), 0, 1)
+    between = np.maximum(0.35 * lines, np.where(half > 2, 0.95, 0.5) * sheet)
+    canvas.paint(region, muscle, hu["muscle"] + (hu["fat"] - hu["muscle"]) * between, Organ.MUSCLE)
 
 
 def paint_table(canvas: Canvas, *, top_y_mm: float, half_width_mm: float) -> None:
@@ -36,16 +35,18 @@ def paint_table(canvas: Canvas, *, top_y_mm: float, half_width_mm: float) -> Non
     def surface(x: Array, y: Array, z: Array) -> Array:
         return np.asarray(top_y_mm + 4 - sag * x * x - y, np.float32)
 
-    y_far = top_y_mm + 70
-    x_far = half_width_mm * 1.2
-    region = canvas.region(((-x_far, x_far), (top_y_mm - 60, y_far), (-600, 600)))
+    x_far = half_width_mm * 1.3
+    region = canvas.region(((-x_far, x_far), (top_y_mm - 80, top_y_mm + 80), (-700, 700)))
     if region is None:
         return
     air = canvas.organs[region.fine] == Organ.AIR
-    above = canvas.smooth(surface, region)
-    beyond = canvas.smooth(lambda x, y, z: np.abs(x) - np.float32(half_width_mm), region)
-    floor = canvas.smooth(lambda x, y, z: y - np.float32(top_y_mm + 42), region)
-    body = np.where(air, np.maximum.reduce([above, beyond, floor]), np.float32(9))
+
+    def sides(x: Array, y: Array, z: Array) -> Array:
+        beyond = np.maximum(np.abs(x) - half_width_mm, y - (top_y_mm + 42))
+        return np.asarray(np.stack([surface(x, y, z), beyond]), np.float32)
+
+    above, beyond = canvas.rigid(sides, region)
+    body = np.where(air, np.maximum(above, beyond), np.float32(9))
     canvas.paint(region, body, -935.0, Organ.TABLE)
     canvas.paint(region, np.maximum(np.abs(body + 8.5) - 1.2, body), -60.0)
     canvas.paint(region, np.where(air, np.maximum(np.abs(above + 2) - 4.0, beyond), 9.0), -890.0)

@@ -8,38 +8,31 @@ memory for ever. vLLM hands its config to each of these processes, by pickle; a 
 the config begins to watch as soon as it arrives there, before any weight is read.
 """
 
-import multiprocessing
 import os
 import threading
-from multiprocessing.connection import wait
+import time
+
+_PERIOD_S = 0.5
 
 
 class ParentWatch:
-    """Travels in vLLM's `additional_config` and starts watching wherever it is unpickled."""
+    """Travels in vLLM's `additional_config` and starts watching wherever it is unpickled.
 
-    def __reduce__(self) -> "tuple[type[ParentWatch], tuple[bool]]":
-        return (ParentWatch, (True,))
+    Args:
+        parent: process id of the process that pickled it, None where it was not pickled.
+    """
 
-    def __init__(self, arrived: bool = False) -> None:
-        if arrived:
-            end_with_parent()
+    def __init__(self, parent: int | None = None) -> None:
+        if parent is not None and parent != os.getpid():  # a copy within one process watches nobody
+            threading.Thread(
+                target=_end_after, args=(parent,), name="parent-watch", daemon=True
+            ).start()
 
-    def compute_hash(self) -> str:
-        """What vLLM's config asks of its parts; watching changes no result."""
-        return "parent_watch"
-
-
-def end_with_parent() -> bool:
-    """Watch the parent in a thread; false where there is none (not a multiprocessing child)."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return False
-    threading.Thread(
-        target=_end_after, args=(parent.sentinel,), name="parent-watch", daemon=True
-    ).start()
-    return True
+    def __reduce__(self) -> "tuple[type[ParentWatch], tuple[int]]":
+        return (ParentWatch, (os.getpid(),))
 
 
-def _end_after(sentinel: int) -> None:
-    wait([sentinel])
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PERIOD_S)
     os._exit(1)  # no clean-up: there is nobody left to talk to, and a hang would keep the memory

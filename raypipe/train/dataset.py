@@ -168,7 +168,13 @@ def write_store(
     """Write samples one after the other (slices never all in memory) and open the store."""
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    boxes, labels, attributes, subtle, first, regions, series = [], [], [], [], [0], [], []
+    boxes: list[NDArray[np.float32]] = []
+    labels: list[str] = []
+    attributes: list[str] = []
+    subtle: list[NDArray[np.bool_]] = []
+    first: list[int] = [0]
+    regions: list[list[bool]] = []
+    series: list[int] = []
     raw = target / "hu.raw"
     with raw.open("wb") as file:
         for sample in samples:

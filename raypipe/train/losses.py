@@ -150,6 +150,8 @@ def _attention_term(logits: tuple[Tensor, ...], target: tuple[Tensor, ...]) -> T
     total = logits[0].new_zeros(())
     for x, t in zip(logits, target, strict=True):
         p = torch.sigmoid(x)
-        dice = 1.0 - (2.0 * (p * t).sum() + 1.0) / (p.sum() + t.sum() + 1.0)
-        total = total + dice + F.binary_cross_entropy_with_logits(x, t)
+        common, size = (p * t).sum(dim=(1, 2, 3)), (p + t).sum(dim=(1, 2, 3))
+        # slice by slice, so that the mean over workers is the mean over the whole batch
+        dice = 1.0 - (2.0 * common + 1.0) / (size + 1.0)
+        total = total + dice.mean() + F.binary_cross_entropy_with_logits(x, t)
     return total / len(logits)

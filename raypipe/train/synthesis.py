@@ -58,8 +58,10 @@ def draw_spec(seed: int, config: SynthesisConfig) -> PhantomSpec:
     field_mm = float(rng.uniform(190, 250) if head else rng.uniform(310, 440))
     # thin slices need a thicker slab to hold a whole lesion, but cost time: a compromise
     slices = int(rng.integers(config.slab_slices[0], config.slab_slices[1] + 1))
-    labels = DEFAULT_LABELS[region]
-    count = int(rng.integers(2, 4 if head else 7))
+    labels = DEFAULT_LABELS[region] if head else (*DEFAULT_LABELS[region], "osteolytic_lesion")
+    # a slab holds few organs, and a lesion without its organ is left out: ask for more there
+    few, many = {"head": (1, 3), "chest": (2, 6)}.get(region, (5, 10))
+    count = int(rng.integers(few, many))
     lesions = tuple(str(label) for label in rng.choice(labels, size=count))
     return PhantomSpec.model_validate(
         {

@@ -1,0 +1,182 @@
+"""Read the objects of one DICOM series into a SliceStack.
+
+In: a SeriesRef of kind DICOM. Out: HU and the place of every slice, in the order of the manifest.
+Does not know: what a good volume is; order, gaps and tilt are volume's business.
+
+One slice is decoded at a time, into one array that is made beforehand.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from raypipe.archive.dicom_header import GEOMETRY_KEYWORDS
+from raypipe.archive.manifest import nominal_thickness_mm
+from raypipe.archive.pixels import PIXEL_KEYWORDS, DicomObject, open_object, stored_frames
+from raypipe.archive.planes import Plane, frame_planes
+from raypipe.archive.rescale import Scale, clean_bits, is_already_hu, scale_of, to_hu
+from raypipe.archive.storage import StorageConfig, read_bytes, read_each
+from raypipe.errors import Reason, SeriesError
+from raypipe.types import Flag, HuArray, SeriesRef, SliceStack
+
+_TAGS: list[int | str] = ["SOPInstanceUID", *dict.fromkeys((*GEOMETRY_KEYWORDS, *PIXEL_KEYWORDS))]
+_SAME_COSINE = 1e-3
+_SAME_SPACING = 1e-3
+
+
+@dataclass
+class _Builder:
+    """The stack while it is being filled; `hu` grows only for multi-frame objects."""
+
+    hu: HuArray
+    planes: list[Plane | None] = field(default_factory=list)
+    instance_uids: list[str] = field(default_factory=list)
+    flags: set[Flag] = field(default_factory=set)
+
+
+def read_dicom(ref: SeriesRef, storage: StorageConfig, *, max_voxels: int) -> SliceStack:
+    """Decode a series.
+
+    Args:
+        ref: single-frame instances, or one or several multi-frame objects.
+        storage: how to reach them.
+        max_voxels: refuse larger series before they are decoded.
+
+    Raises:
+        SeriesError: any reason of geometry, pixels or source.
+    """
+    uris = [i.uri for i in ref.instances]
+    first = open_object(read_bytes(uris[0], storage), _TAGS)
+    rows, columns = int(first.header.get("Rows") or 0), int(first.header.get("Columns") or 0)
+    n = len(uris) if first.frames == 1 else first.frames
+    if n * rows * columns > max_voxels:
+        raise SeriesError(Reason.TOO_LARGE, f"{n} x {rows} x {columns}, limit {max_voxels} voxels")
+    already_hu = _stored_hu(uris, first, storage)
+    if first.frames > 1:
+        parts = [
+            _read_frames(open_object(content, _TAGS), already_hu, max_voxels)
+            for _, content in _in_order(uris, storage)
+        ]
+        builder = parts[0] if len(parts) == 1 else _joined(parts)
+    else:
+        builder = _Builder(np.empty((n, rows, columns), dtype=np.int16), [None] * n, [""] * n)
+        for i, content in read_each(uris, storage):
+            _read_slice(open_object(content, _TAGS), i, builder, already_hu)
+    if already_hu:
+        builder.flags.add(Flag.HU_ALREADY_RESCALED)
+    return _stack(builder, ref)
+
+
+def _in_order(uris: list[str], storage: StorageConfig) -> Iterator[tuple[int, bytes]]:
+    for i, uri in enumerate(uris):
+        yield i, read_bytes(uri, storage)
+
+
+def _stored_hu(uris: list[str], first: DicomObject, storage: StorageConfig) -> bool:
+    """Whether the intercept must be left out, judged by three slices where it may be so."""
+    scale = _frame_scales(first)[0]
+    if not scale.signed or scale.intercept >= 0:
+        return False
+    samples = []
+    for k in sorted({0, len(uris) // 2, 3 * len(uris) // 4}):
+        item = first if k == 0 else open_object(read_bytes(uris[k], storage), _TAGS)
+        middle = item.frames // 2
+        samples += [
+            clean_bits(raw, scale) for i, raw in enumerate(stored_frames(item)) if i == middle
+        ]
+    return is_already_hu(samples, scale)
+
+
+def _frame_scales(item: DicomObject) -> list[Scale]:
+    """One Scale a frame; functional groups may hold their own."""
+    header = item.header
+    per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    if not per_frame:
+        return [scale_of(header)] * item.frames
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    common = shared.get("PixelValueTransformationSequence")
+    scales: dict[int, Scale] = {}
+    result = []
+    for own in per_frame:
+        items = own.get("PixelValueTransformationSequence") or common
+        key = id(items)
+        if key not in scales or items is not common:
+            scales[key] = scale_of(header, items[0] if items else None)
+        result.append(scales[key])
+    return result
+
+
+def _read_slice(item: DicomObject, i: int, builder: _Builder, already_hu: bool) -> None:
+    if item.frames != 1:
+        raise SeriesError(Reason.SHAPE_MISMATCH, "single-frame and multi-frame objects are mixed")
+    scale = _frame_scales(item)[0]
+    builder.planes[i] = frame_planes(item.header)[0]
+    builder.instance_uids[i] = str(item.header.get("SOPInstanceUID") or "")
+    for raw in stored_frames(item):
+        _convert(raw, scale, builder, i, already_hu)
+
+
+def _convert(raw: Any, scale: Scale, builder: _Builder, i: int, already_hu: bool) -> None:
+    if raw.shape != builder.hu.shape[1:]:
+        raise SeriesError(
+            Reason.SHAPE_MISMATCH, f"a slice of {raw.shape} among {builder.hu.shape[1:]}"
+        )
+    if already_hu:
+        scale = replace(scale, intercept=0.0)
+    builder.flags |= to_hu(raw, scale, builder.hu[i])
+
+
+def _read_frames(item: DicomObject, already_hu: bool, max_voxels: int) -> _Builder:
+    """All frames of one multi-frame object."""
+    header, n = item.header, item.frames
+    shape = (n, int(header.get("Rows") or 0), int(header.get("Columns") or 0))
+    if n * shape[1] * shape[2] > max_voxels:
+        raise SeriesError(Reason.TOO_LARGE, f"{shape}, limit {max_voxels} voxels")
+    planes, scales = frame_planes(header), _frame_scales(item)
+    if len(planes) != n or len(scales) != n:
+        raise SeriesError(
+            Reason.HEADER_UNREADABLE, f"{len(planes)} functional groups for {n} frames"
+        )
+    uid = str(header.get("SOPInstanceUID") or "")
+    builder = _Builder(np.empty(shape, dtype=np.int16), list(planes), [uid] * n)
+    for i, raw in enumerate(stored_frames(item)):
+        _convert(raw, scales[i], builder, i, already_hu)
+    return builder
+
+
+def _joined(parts: list[_Builder]) -> _Builder:
+    if len({p.hu.shape[1:] for p in parts}) > 1:
+        raise SeriesError(Reason.SHAPE_MISMATCH, "parts of one object differ in rows or columns")
+    return _Builder(
+        np.concatenate([p.hu for p in parts]),
+        [plane for p in parts for plane in p.planes],
+        [uid for p in parts for uid in p.instance_uids],
+        set().union(*(p.flags for p in parts)),
+    )
+
+
+def _stack(builder: _Builder, ref: SeriesRef) -> SliceStack:
+    planes = [p for p in builder.planes if p is not None]
+    assert len(planes) == builder.hu.shape[0], "every slice was read"
+    first = planes[0]
+    for plane in planes:
+        turned = np.abs(np.subtract(plane.direction, first.direction)).max()
+        resized = np.abs(np.subtract(plane.spacing_yx_mm, first.spacing_yx_mm)).max()
+        if turned > _SAME_COSINE or resized > _SAME_SPACING:
+            raise SeriesError(
+                Reason.GEOMETRY_INVALID, "orientation or pixel spacing differs between slices"
+            )
+    x, y = first.direction[:3], first.direction[3:]
+    return SliceStack(
+        hu=builder.hu,
+        positions_lps_mm=np.array([p.position_lps_mm for p in planes], dtype=np.float64),
+        row_direction=x,
+        column_direction=(y[0], y[1], y[2]),
+        spacing_yx_mm=first.spacing_yx_mm,
+        thickness_mm=nominal_thickness_mm(p.thickness_mm for p in planes),
+        instance_uids=tuple(builder.instance_uids),
+        flags=tuple(dict.fromkeys((*ref.flags, *sorted(builder.flags)))),
+    )

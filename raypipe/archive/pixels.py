@@ -1,0 +1,263 @@
+"""Stored pixel values of one DICOM object, whatever its transfer syntax.
+
+In: a parsed header and the bytes of the object. Out: frames of integers as they were stored.
+Does not know: Hounsfield units, geometry, other objects.
+
+Native pixels are views on the bytes. Compressed ones go to every decoder there is for their
+transfer syntax, in turn, until one succeeds; a crash of a native decoder is not caught here, so
+whoever hosts this code must survive it.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
+
+from raypipe.archive.dicom_header import declared_syntax, found_encoding, parse
+from raypipe.errors import Reason, SeriesError
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+PIXEL_KEYWORDS = (
+    "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration"
+    " BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue"
+    " PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence"
+    " ExtendedOffsetTable ExtendedOffsetTableLengths"
+).split()
+_LONG_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD")
+_PLUGINS = ("pylibjpeg", "gdcm", "pydicom", "pillow")
+"""By trust and speed; Pillow last, because it knows 8 bits only."""
+
+
+@dataclass(frozen=True)
+class DicomObject:
+    """One parsed object.
+
+    Args:
+        header: without pixels.
+        content: all bytes; the pixels are at [begin, begin + length).
+        begin: where the value of PixelData begins.
+        length: of the value; all that is left where its length is not defined.
+        encapsulated: whether the value is a sequence of fragments.
+        syntax: transfer syntax as declared, or as found where none is.
+        little_endian: byte order of native pixels.
+    """
+
+    header: FileDataset
+    content: bytes
+    begin: int
+    length: int
+    encapsulated: bool
+    syntax: UID
+    little_endian: bool
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return int(self.header.get("NumberOfFrames") or 1)
+
+
+def open_object(content: bytes, tags: list[int | str]) -> DicomObject:
+    """Parse an object up to its pixels.
+
+    Raises:
+        SeriesError: HEADER_UNREADABLE, NO_PIXEL_DATA, TRANSFER_SYNTAX_MISMATCH or
+            TRANSFER_SYNTAX_UNSUPPORTED.
+    """
+    try:
+        file = io.BytesIO(content)
+        header = parse(file, tags)
+        syntax = declared_syntax(header)
+        if syntax == DEFLATED:
+            return _open_deflated(content, tags, syntax)
+    except SeriesError:
+        raise
+    except Exception as error:  # pydicom raises anything on damaged bytes
+        kind = type(error).__name__
+        raise SeriesError(Reason.HEADER_UNREADABLE, f"damaged DICOM header ({kind})") from error
+    if not syntax.is_transfer_syntax:
+        raise SeriesError(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the transfer syntax is not known")
+    little = found_encoding(header)[1]
+    begin, length = _pixel_value(content, file.tell(), "<" if little else ">")
+    encapsulated = length == 0xFFFFFFFF
+    if encapsulated != syntax.is_encapsulated:
+        stored = "encapsulated" if encapsulated else "native"
+        raise SeriesError(
+            Reason.TRANSFER_SYNTAX_MISMATCH, f"declared {syntax.name}, but the pixels are {stored}"
+        )
+    length = len(content) - begin if encapsulated else min(length, len(content) - begin)
+    return DicomObject(header, content, begin, length, encapsulated, syntax, little)
+
+
+def _open_deflated(content: bytes, tags: list[int | str], syntax: UID) -> DicomObject:
+    header = pydicom.dcmread(io.BytesIO(content), specific_tags=[*tags, "PixelData"])
+    if "PixelData" not in header:
+        raise SeriesError(Reason.NO_PIXEL_DATA, "the object has no PixelData")
+    pixels = bytes(header.PixelData)
+    return DicomObject(header, pixels, 0, len(pixels), False, syntax, True)
+
+
+def _pixel_value(content: bytes, at: int, order: str) -> tuple[int, int]:
+    """Where the value of the pixel element at `at` begins, and its stated length."""
+    start = content[at : at + 12]
+    if len(start) < 8 or struct.unpack(f"{order}HH", start[:4]) != (0x7FE0, 0x0010):
+        raise SeriesError(Reason.NO_PIXEL_DATA, "the object has no integer PixelData")
+    if start[4:6] in _LONG_VRS and len(start) == 12:
+        return at + 12, struct.unpack(f"{order}I", start[8:12])[0]
+    return at + 8, struct.unpack(f"{order}I", start[4:8])[0]
+
+
+def stored_frames(item: DicomObject) -> Iterator[NDArray[Any]]:
+    """Frames (y, x) of stored integers, one after another; bits beyond BitsStored may be dirty.
+
+    Raises:
+        SeriesError: UNSUPPORTED_COLOR, PIXELS_UNREADABLE, TRANSFER_SYNTAX_MISMATCH or
+            TRANSFER_SYNTAX_UNSUPPORTED.
+    """
+    header = item.header
+    try:
+        rows, columns, allocated, signed = (
+            int(header[k].value)
+            for k in ("Rows", "Columns", "BitsAllocated", "PixelRepresentation")
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SeriesError(
+            Reason.HEADER_UNREADABLE, "Rows, Columns, BitsAllocated or PixelRepresentation"
+        ) from error
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        raise SeriesError(Reason.UNSUPPORTED_COLOR, "several samples a pixel")
+    if allocated not in (8, 16, 32) or rows < 1 or columns < 1:
+        raise SeriesError(
+            Reason.PIXELS_UNREADABLE, f"BitsAllocated {allocated}, {rows} x {columns}"
+        )
+    if item.encapsulated:
+        yield from _decoded_frames(item, (rows, columns))
+        return
+    order = "<" if item.little_endian else ">"
+    dtype = np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}")
+    count = item.frames * rows * columns
+    if item.length < count * dtype.itemsize:
+        raise SeriesError(
+            Reason.PIXELS_UNREADABLE, f"{item.length} bytes, {count * dtype.itemsize} needed"
+        )
+    flat = np.frombuffer(item.content, dtype=dtype, count=count, offset=item.begin)
+    yield from flat.reshape(item.frames, rows, columns)
+
+
+def _decoded_frames(item: DicomObject, shape: tuple[int, int]) -> Iterator[NDArray[Any]]:
+    from pydicom.pixels import get_decoder
+
+    try:
+        decoder = get_decoder(item.syntax)
+    except NotImplementedError as error:
+        raise SeriesError(
+            Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"no decoder for {item.syntax.name}"
+        ) from error
+    plugins = [p for p in _PLUGINS if p in decoder.available_plugins]
+    if not plugins:
+        raise SeriesError(
+            Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"no decoder installed for {item.syntax.name}"
+        )
+    source = _decoder_source(item)
+    _check_codestream(item)
+    for index in range(item.frames):
+        yield _decode_frame(decoder, source, index, plugins, shape)
+
+
+def _decoder_source(item: DicomObject) -> Dataset:
+    source = Dataset()
+    for keyword in PIXEL_KEYWORDS:
+        if keyword in item.header:
+            source[keyword] = item.header[keyword]
+    source.setdefault("SamplesPerPixel", 1)
+    source.setdefault("PhotometricInterpretation", "MONOCHROME2")
+    source.setdefault("BitsStored", source.BitsAllocated)
+    source.PixelData = item.content[item.begin : item.begin + item.length]
+    source["PixelData"].is_undefined_length = True
+    source.file_meta = item.header.file_meta  # type: ignore[attr-defined]
+    return source
+
+
+def _decode_frame(
+    decoder: Any, source: Dataset, index: int, plugins: list[str], shape: tuple[int, int]
+) -> NDArray[Any]:
+    kinds = []
+    for plugin in plugins:
+        try:
+            frame, _ = decoder.as_array(source, index=index, raw=True, decoding_plugin=plugin)
+        except Exception as error:  # noqa: BLE001 - decoders raise anything; the next may succeed
+            kinds.append(f"{plugin} {type(error).__name__}")
+            continue
+        if frame.shape == shape:
+            array: NDArray[Any] = frame
+            return array
+        kinds.append(f"{plugin} another shape")
+    raise SeriesError(Reason.PIXELS_UNREADABLE, f"no decoder succeeded: {', '.join(kinds)}")
+
+
+def _check_codestream(item: DicomObject) -> None:
+    """Compare how the first fragment begins with what the transfer syntax promises."""
+    from pydicom.encaps import generate_fragments
+    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
+
+    try:
+        pixels = item.content[item.begin : item.begin + item.length]
+        fragments = generate_fragments(pixels)
+        next(fragments)  # the offset table
+        first = next(fragments)
+    except (ValueError, StopIteration, struct.error) as error:
+        raise SeriesError(Reason.PIXELS_UNREADABLE, "damaged encapsulation") from error
+    found = codestream_family(first)
+    syntax = item.syntax
+    if syntax in JPEG2000TransferSyntaxes or ".4.20" in syntax:
+        expected = "JPEG 2000"
+    elif syntax in JPEGLSTransferSyntaxes:
+        expected = "JPEG-LS"
+    elif syntax == "1.2.840.10008.1.2.5":
+        expected = "RLE"
+    elif syntax in ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"):
+        expected = "JPEG lossless"
+    else:
+        expected = "JPEG"
+    if found != expected:
+        raise SeriesError(
+            Reason.TRANSFER_SYNTAX_MISMATCH,
+            f"declared {syntax.name}, the codestream is {found or 'nothing known'}",
+        )
+
+
+def codestream_family(fragment: bytes) -> str:
+    """Which family of codecs wrote a fragment, "" where none is recognized."""
+    if fragment.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP")):
+        return "JPEG 2000"
+    if fragment.startswith(b"\xff\xd8"):
+        return _jpeg_family(fragment)
+    if len(fragment) >= 64:
+        segments, first = struct.unpack("<II", fragment[:8])
+        if 1 <= segments <= 15 and first == 64:
+            return "RLE"
+    return ""
+
+
+def _jpeg_family(fragment: bytes) -> str:
+    """The frame marker of a JPEG codestream: lossless, JPEG-LS or lossy."""
+    at = 2
+    while at + 4 <= len(fragment) and fragment[at] == 0xFF:
+        marker = fragment[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == 0xF7:
+            return "JPEG-LS"
+        if marker in (0xC3, 0xC7, 0xCB, 0xCF):
+            return "JPEG lossless"
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return "JPEG"
+        at += 2 + int.from_bytes(fragment[at + 2 : at + 4], "big")
+    return ""

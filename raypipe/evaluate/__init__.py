@@ -1,0 +1,1 @@
+"""How well raypipe does: measures with intervals, tables and figures."""

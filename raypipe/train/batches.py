@@ -1,0 +1,217 @@
+"""Batches of augmented slices and their truth as tensors.
+
+In: a SampleStore, indices, a seed. Out: HU (B, 256, 256) and a Truth. The same seed and index
+give the same slice, whichever worker loads it. Does not know: networks, optimisers.
+
+Shape suffixes: B slices, H W pixels, N cells, M boxes, A attributes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own short name
+
+from raypipe.knowledge.graph import REGIONS, KnowledgeGraph
+from raypipe.model.encoder import IMAGE_SIZE
+from raypipe.model.network import NetworkConfig
+from raypipe.settings import Settings
+from raypipe.train.dataset import SampleStore, SliceSample
+from raypipe.train.losses import Truth
+from raypipe.train.targets import Grid, assign
+
+
+class AugmentConfig(Settings):
+    """How training slices are varied. No mirror images: the body is not symmetric."""
+
+    shift_pixels: int = Field(default=12, ge=0, description="largest shift along each axis")
+    zoom: float = Field(default=0.12, ge=0, lt=1, description="largest relative change of size")
+    hu_offset: float = Field(default=8.0, ge=0, description="largest shift of all HU")
+    hu_gain: float = Field(default=0.04, ge=0, lt=1, description="largest change of the HU scale")
+    noise_hu: float = Field(default=10.0, ge=0, description="largest added noise, HU")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """Where keys of the graph stand in a network's output."""
+
+    labels: dict[str, int]
+    image_labels: dict[str, tuple[int, ...]]  # label -> itself and its ancestors
+    image_count: int
+    attributes: tuple[tuple[str, dict[str, int]], ...]
+
+
+def make_vocabulary(graph: KnowledgeGraph, config: NetworkConfig) -> Vocabulary:
+    """The vocabulary of a network."""
+    image = {label: i for i, label in enumerate(config.image_labels)}
+    return Vocabulary(
+        labels={label: i for i, label in enumerate(config.labels)},
+        image_labels={
+            label: tuple(image[key] for key in (label, *graph.ancestors(label)) if key in image)
+            for label in config.labels
+        },
+        image_count=len(config.image_labels),
+        attributes=tuple(
+            (name, {value: i for i, value in enumerate(values)})
+            for name, values in config.attributes.items()
+        ),
+    )
+
+
+def make_batch(
+    store: SampleStore,
+    indices: Sequence[int],
+    seeds: Sequence[int],
+    vocabulary: Vocabulary,
+    grid: Grid,
+    augment: AugmentConfig | None,
+) -> tuple[Tensor, Truth]:
+    """HU (B, 256, 256) float32 and the truth of slices.
+
+    Args:
+        store: the data set.
+        indices: of its samples.
+        seeds: one a sample; the only source of chance.
+        vocabulary, grid: of the network.
+        augment: None leaves slices as they are.
+    """
+    slices, truths = [], []
+    for index, seed in zip(indices, seeds, strict=True):
+        sample = store[index]
+        hu, boxes = _augmented(sample, np.random.default_rng(seed), augment)
+        slices.append(hu)
+        truths.append(_truth_of_slice(sample, boxes, vocabulary, grid))
+    hu_bhw = torch.from_numpy(np.stack(slices))
+    index_bn, central_bn, label_bn, box_bn4, attribute_bna, image_bl, region_br = (
+        torch.stack(column) for column in zip(*truths, strict=True)
+    )
+    return hu_bhw, Truth(
+        index_bn=index_bn,
+        centerness_bn=central_bn,
+        label_bn=label_bn,
+        box_bn4=box_bn4,
+        attribute_bna=attribute_bna,
+        image_bl=image_bl,
+        region_br=region_br,
+        attention=_attention_targets(box_bn4, index_bn, grid),
+        hu_bn=cell_hu(hu_bhw, grid),
+    )
+
+
+def _augmented(
+    sample: SliceSample, rng: np.random.Generator, augment: AugmentConfig | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    hu = np.asarray(sample.hu, dtype=np.float32)
+    boxes = np.array(sample.boxes_m4, dtype=np.float32)
+    if augment is None:
+        return hu, boxes
+    zoom = float(np.exp(rng.uniform(-augment.zoom, augment.zoom)))
+    shift_xy = rng.uniform(-augment.shift_pixels, augment.shift_pixels, 2).astype(np.float32)
+    hu = _moved(hu, zoom, shift_xy)
+    middle = IMAGE_SIZE / 2
+    boxes[:, :2] = (boxes[:, :2] - middle) * zoom + middle + shift_xy
+    boxes[:, 2:] *= zoom
+    gain = 1.0 + rng.uniform(-augment.hu_gain, augment.hu_gain)
+    hu = (hu + 1000.0) * np.float32(gain) - 1000.0
+    hu += np.float32(rng.uniform(-augment.hu_offset, augment.hu_offset))
+    noise = rng.uniform(0, augment.noise_hu) * (rng.random() < 0.5)
+    if noise > 0:
+        hu = hu + np.float32(noise) * rng.standard_normal(hu.shape, np.float32)
+    return hu, boxes
+
+
+def _moved(
+    hu: NDArray[np.float32], zoom: float, shift_xy: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Scale about the centre, then shift; air comes in from outside."""
+    half = IMAGE_SIZE / 2
+    theta = torch.tensor(
+        [
+            [1 / zoom, 0.0, -float(shift_xy[0]) / half / zoom],
+            [0.0, 1 / zoom, -float(shift_xy[1]) / half / zoom],
+        ]
+    )
+    size = [1, 1, IMAGE_SIZE, IMAGE_SIZE]
+    where = F.affine_grid(theta[None], size, align_corners=False)
+    raised = torch.from_numpy(hu)[None, None] + 1024.0  # zeros from outside are air
+    moved = F.grid_sample(raised, where, mode="bilinear", align_corners=False)
+    return np.asarray((moved[0, 0] - 1024.0).numpy())
+
+
+def _truth_of_slice(
+    sample: SliceSample, boxes: NDArray[np.float32], vocabulary: Vocabulary, grid: Grid
+) -> tuple[Tensor, ...]:
+    inside = ((boxes[:, :2] > 0) & (boxes[:, :2] < IMAGE_SIZE)).all(axis=1)
+    rows = [m for m in np.flatnonzero(inside) if sample.labels[m] in vocabulary.labels]
+    boxes_m4 = torch.from_numpy(boxes[rows].reshape(-1, 4))
+    index_n, central_n = assign(boxes_m4, grid)
+    has = index_n >= 0
+    pick = index_n.clamp(min=0)
+    image_l = torch.zeros(vocabulary.image_count)
+    for m in rows:
+        image_l[list(vocabulary.image_labels[sample.labels[m]])] = 1.0
+    region_r = torch.tensor([float(region in sample.regions) for region in REGIONS])
+    if not rows:
+        none_a = torch.full((len(index_n), len(vocabulary.attributes)), -1, dtype=torch.int64)
+        return index_n, central_n, index_n, torch.zeros(len(index_n), 4), none_a, image_l, region_r
+    labels_m = torch.tensor([vocabulary.labels[sample.labels[m]] for m in rows])
+    attributes_ma = torch.tensor(
+        [
+            [
+                values.get(sample.attributes[m].get(name, ""), -1)
+                for name, values in vocabulary.attributes
+            ]
+            for m in rows
+        ]
+    )
+    label_n = torch.where(has, labels_m[pick], -1)
+    attribute_na = torch.where(has[:, None], attributes_ma[pick], -1)
+    return index_n, central_n, label_n, boxes_m4[pick], attribute_na, image_l, region_r
+
+
+def _level_sizes(grid: Grid) -> list[tuple[int, int]]:
+    """(stride, cells a side) of each level, finest first."""
+    strides = [int(s) for s in torch.unique(grid.stride_n).tolist()]
+    return [(s, IMAGE_SIZE // s) for s in sorted(strides)]
+
+
+def _attention_targets(box_bn4: Tensor, index_bn: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+    """Cells whose centre lies in any true box, or that answer for one: (B, 1, H, W) a level."""
+    targets = []
+    for b in range(len(box_bn4)):
+        boxes = torch.unique(box_bn4[b][index_bn[b] >= 0], dim=0)
+        away = (grid.centers_n2[:, None] - boxes[None, :, :2]).abs()
+        inside = (away <= boxes[None, :, 2:] / 2).all(dim=2).any(dim=1)
+        targets.append((inside | (index_bn[b] >= 0)).float())
+    flat, out, start = torch.stack(targets), [], 0
+    for _, side in _level_sizes(grid):
+        out.append(flat[:, start : start + side * side].view(-1, 1, side, side))
+        start += side * side
+    return tuple(out)
+
+
+def cell_hu(hu_bhw: Tensor, grid: Grid) -> Tensor:
+    """(B, N) mean HU around each cell: over the cell itself, whatever the level."""
+    columns = [F.avg_pool2d(hu_bhw[:, None], stride).flatten(1) for stride, _ in _level_sizes(grid)]
+    return torch.cat(columns, dim=1)
+
+
+def sample_weights(store: SampleStore, vocabulary: Vocabulary) -> NDArray[np.float64]:
+    """How often each slice is drawn: rare labels more often, empty slices as they are."""
+    counts = np.zeros(len(vocabulary.labels))
+    for label in store.labels:
+        if str(label) in vocabulary.labels:
+            counts[vocabulary.labels[str(label)]] += 1
+    rarity = np.sqrt(counts.max() / np.maximum(counts, 1.0))
+    weights = np.ones(len(store))
+    for i in range(len(store)):
+        rows = slice(int(store.first[i]), int(store.first[i + 1]))
+        known = [
+            vocabulary.labels[str(x)] for x in store.labels[rows] if str(x) in vocabulary.labels
+        ]
+        weights[i] = max((rarity[k] for k in known), default=1.0)
+    return np.asarray(weights / weights.sum())

@@ -1,0 +1,75 @@
+"""What a training run of the detector is told.
+
+In: keyword arguments or YAML. Out: a frozen config. Does not know: how training works.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from raypipe.model.enhancement import Strategy
+from raypipe.settings import Settings
+from raypipe.train.batches import AugmentConfig
+from raypipe.train.losses import LossConfig
+from raypipe.train.synthesis import SynthesisConfig
+
+
+class TrainDetectorConfig(Settings):
+    """A training run of the detector."""
+
+    name: str = Field(default="detector", description="of the run; its folder under `output`")
+    output: str = Field(description="folder or s3:// address for checkpoints, weights and curves")
+    store: str = Field(
+        default="",
+        description="folder of a training data set on disk, seen by every worker; made from "
+        "`data` where it is missing; empty: `output`/`name`/data",
+    )
+    validation_store: str = Field(
+        default="", description="the same for validation; empty: `output`/`name`/validation"
+    )
+    data: SynthesisConfig = Field(
+        default_factory=SynthesisConfig, description="training series to make"
+    )
+    validation: SynthesisConfig = Field(
+        default_factory=lambda: SynthesisConfig(phantom_series=40, seed=900_000),
+        description="validation series to make; its seeds differ from those of `data`",
+    )
+    size: Literal["small", "paper"] = Field(default="small", description="of the network")
+    strategy: Strategy = Field(default="full", description="how knowledge enters the features")
+    init: str = Field(
+        default="", description="weights to start from: a path, s3:// or 'default'; empty: none"
+    )
+    loss: LossConfig = Field(default_factory=LossConfig, description="weights of the terms")
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="variation")
+    steps: int = Field(default=3000, gt=0, description="optimiser steps")
+    batch_slices: int = Field(
+        default=16, gt=0, description="slices a step, over all workers; divisible by them"
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
+    warmup_share: float = Field(default=0.1, gt=0, lt=1, description="share of steps that rise")
+    weight_decay: float = Field(default=0.03, ge=0, description="of AdamW, on matrices only")
+    clip_norm: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights")
+    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="forward")
+    parallel: Literal["ddp", "fsdp"] = Field(default="ddp", description="over several workers")
+    workers: int = Field(default=1, gt=0, description="training processes")
+    threads: int = Field(default=1, gt=0, description="CPU threads of each worker")
+    use_gpu: bool = Field(default=False, description="one accelerator a worker")
+    max_failures: int = Field(default=3, ge=-1, description="restarts after a lost worker")
+    checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
+    validation_slices: int = Field(
+        default=200, gt=0, description="slices of the validation set used between checkpoints"
+    )
+    patience: int = Field(
+        default=10, gt=0, description="checkpoints without a better mAP before it stops early"
+    )
+    log_every: int = Field(default=20, gt=0, description="steps between points of the curves")
+    seed: int = Field(default=0, ge=0, description="of weights, order and augmentation")
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        if self.batch_slices % self.workers:
+            raise ValueError(
+                f"batch_slices {self.batch_slices} must be divisible by workers {self.workers}"
+            )
+        return self

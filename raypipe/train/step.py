@@ -1,0 +1,162 @@
+"""One optimiser step, and everything that changes from step to step.
+
+In: a network, batches. Out: named losses; a state to save and restore.
+Does not know: Ray, files, validation.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from raypipe.knowledge.windows import NETWORK_WINDOWS
+from raypipe.model.detector import window_channels
+from raypipe.train.detector_config import TrainDetectorConfig
+from raypipe.train.knowledge_loss import KnowledgeRules
+from raypipe.train.losses import Truth, detection_loss
+
+
+def learning_rate(step: int, config: TrainDetectorConfig) -> float:
+    """One cycle (Smith 2018): a cosine up to the peak, a cosine down to a thousandth."""
+    rise = max(1, round(config.warmup_share * config.steps))
+    if step < rise:
+        low, high, part = config.learning_rate / 25.0, config.learning_rate, step / rise
+    else:
+        low, high = config.learning_rate, config.learning_rate / 1000.0
+        part = min(1.0, (step - rise) / max(1, config.steps - rise))
+    return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * part))
+
+
+def make_optimizer(network: nn.Module, config: TrainDetectorConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels, not biases, norms, gates or embeddings."""
+    decayed = [p for p in network.parameters() if p.ndim >= 2]
+    plain = [p for p in network.parameters() if p.ndim < 2]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainState:
+    """What a run carries from step to step; `step` is the number of finished steps."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor]
+    step: int = 0
+    best: float = -1.0
+    stale: int = 0
+
+
+def new_state(network: nn.Module, config: TrainDetectorConfig) -> TrainState:
+    """A state before the first step."""
+    average = {key: value.detach().clone() for key, value in network.named_parameters()}
+    return TrainState(network=network, optimizer=make_optimizer(network, config), average=average)
+
+
+def train_step(
+    state: TrainState,
+    hu_bhw: Tensor,
+    truth: Truth,
+    rules: KnowledgeRules,
+    config: TrainDetectorConfig,
+) -> dict[str, Tensor]:
+    """One step on this worker's part of the batch; the terms of the loss, detached."""
+    device = hu_bhw.device
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(state.step, config)
+    state.network.train()
+    channels = window_channels(hu_bhw, NETWORK_WINDOWS)
+    channels = channels.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
+        output = state.network(channels)
+    output = type(output)(
+        head=type(output.head)(*(t.float() for t in output.head)),
+        attention=tuple(t.float() for t in output.attention),
+        image_logits=output.image_logits.float(),
+        region_logits=output.region_logits.float(),
+        features=output.features,
+    )
+    terms = detection_loss(output, truth, rules, config.loss, mean_over_workers)
+    state.optimizer.zero_grad(set_to_none=True)
+    terms["total"].backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
+    state.optimizer.step()
+    state.step += 1
+    _update_average(state, config)
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def mean_over_workers(value: Tensor) -> Tensor:
+    """The mean of a scalar over all workers; itself where there is one."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+def _update_average(state: TrainState, config: TrainDetectorConfig) -> None:
+    """Exponential average of the weights; young averages follow faster."""
+    decay = min(config.ema, (1.0 + state.step) / (10.0 + state.step))
+    with torch.no_grad():
+        for key, value in state.network.named_parameters():
+            state.average[key].lerp_(value, 1.0 - decay)
+
+
+_FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def averaged_weights(state: TrainState) -> dict[str, Tensor]:
+    """The averaged weights and the buffers, whole and on the CPU, named as in a bare network.
+
+    Every worker has to call it where parameters are sharded.
+    """
+    own = {key: value.detach().clone() for key, value in state.network.named_parameters()}
+    with torch.no_grad():
+        for key, value in state.network.named_parameters():
+            value.copy_(state.average[key])
+        full = get_model_state_dict(state.network, options=_FULL)
+        for key, value in state.network.named_parameters():
+            value.copy_(own[key])
+    return {key: value for key, value in full.items() if isinstance(value, Tensor)}
+
+
+def state_to_save(state: TrainState) -> dict[str, Any]:
+    """Everything that a restart needs; every worker has to call it."""
+    return {
+        "model": get_model_state_dict(state.network, options=_FULL),
+        "optimizer": get_optimizer_state_dict(state.network, state.optimizer, options=_FULL),
+        "average": averaged_weights(state),
+        "step": state.step,
+        "best": state.best,
+        "stale": state.stale,
+    }
+
+
+def restore(state: TrainState, saved: Mapping[str, Any]) -> None:
+    """Go on from what state_to_save returned."""
+    full = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(state.network, dict(saved["average"]), options=full)
+    with torch.no_grad():
+        for key, value in state.network.named_parameters():
+            state.average[key].copy_(value)
+    set_model_state_dict(state.network, dict(saved["model"]), options=full)
+    set_optimizer_state_dict(state.network, state.optimizer, dict(saved["optimizer"]), options=full)
+    state.step, state.best, state.stale = saved["step"], saved["best"], saved["stale"]
