@@ -22,7 +22,7 @@ from raypipe.archive.storage import StorageConfig, read_bytes, read_each
 from raypipe.errors import Reason, SeriesError
 from raypipe.types import Flag, HuArray, SeriesRef, SliceStack
 
-_TAGS: list[int | str] = ["SOPInstanceUID", *dict.fromkeys((*GEOMETRY_KEYWORDS, *PIXEL_KEYWORDS))]
+_KEYWORDS = ("SOPInstanceUID", *dict.fromkeys((*GEOMETRY_KEYWORDS, *PIXEL_KEYWORDS)))
 _SAME_COSINE = 1e-3
 _SAME_SPACING = 1e-3
 
@@ -49,7 +49,7 @@ def read_dicom(ref: SeriesRef, storage: StorageConfig, *, max_voxels: int) -> Sl
         SeriesError: any reason of geometry, pixels or source.
     """
     uris = [i.uri for i in ref.instances]
-    first = open_object(read_bytes(uris[0], storage), _TAGS)
+    first = open_object(read_bytes(uris[0], storage), _KEYWORDS)
     rows, columns = int(first.header.get("Rows") or 0), int(first.header.get("Columns") or 0)
     n = len(uris) if first.frames == 1 else first.frames
     if n * rows * columns > max_voxels:
@@ -57,14 +57,14 @@ def read_dicom(ref: SeriesRef, storage: StorageConfig, *, max_voxels: int) -> Sl
     already_hu = _stored_hu(uris, first, storage)
     if first.frames > 1:
         parts = [
-            _read_frames(open_object(content, _TAGS), already_hu, max_voxels)
+            _read_frames(open_object(content, _KEYWORDS), already_hu, max_voxels)
             for _, content in _in_order(uris, storage)
         ]
         builder = parts[0] if len(parts) == 1 else _joined(parts)
     else:
         builder = _Builder(np.empty((n, rows, columns), dtype=np.int16), [None] * n, [""] * n)
         for i, content in read_each(uris, storage):
-            _read_slice(open_object(content, _TAGS), i, builder, already_hu)
+            _read_slice(open_object(content, _KEYWORDS), i, builder, already_hu)
     if already_hu:
         builder.flags.add(Flag.HU_ALREADY_RESCALED)
     return _stack(builder, ref)
@@ -82,7 +82,7 @@ def _stored_hu(uris: list[str], first: DicomObject, storage: StorageConfig) -> b
         return False
     samples = []
     for k in sorted({0, len(uris) // 2, 3 * len(uris) // 4}):
-        item = first if k == 0 else open_object(read_bytes(uris[k], storage), _TAGS)
+        item = first if k == 0 else open_object(read_bytes(uris[k], storage), _KEYWORDS)
         middle = item.frames // 2
         samples += [
             clean_bits(raw, scale) for i, raw in enumerate(stored_frames(item)) if i == middle

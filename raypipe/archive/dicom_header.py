@@ -12,29 +12,62 @@ from typing import Any
 
 import pydicom
 from pydantic import SecretStr
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from raypipe.archive.anatomy import body_part
-from raypipe.archive.headers import HeadFile, Header, other
+from raypipe.archive.headers import Header, HeadFile, other
 from raypipe.archive.identity import keyed_hash
 from raypipe.archive.planes import frame_distance_mm, frame_planes
 from raypipe.errors import Reason, SeriesError
 
 GEOMETRY_KEYWORDS = (
-    "Rows Columns NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient"
-    " SliceThickness SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-).split()
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "SliceThickness",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
 _KEYWORDS = (
-    "SOPClassUID SOPInstanceUID Modality ImageType Manufacturer StudyInstanceUID SeriesInstanceUID"
-    " FrameOfReferenceUID ConcatenationUID SamplesPerPixel PhotometricInterpretation"
-    " BodyPartExamined AnatomicRegionSequence KVP ContrastBolusAgent ContrastBolusAgentSequence"
-    " ConvolutionKernel TemporalPositionIndex TemporalPositionIdentifier AcquisitionNumber"
-    " AcquisitionUID IrradiationEventUID EchoNumbers SeriesNumber ReconstructionDiameter"
-    " FilterType XRayTubeCurrent NominalPercentageOfCardiacPhase TriggerTime"
-    " AcquisitionTime ContentTime InstanceNumber"
-).split() + GEOMETRY_KEYWORDS
-_TAGS: list[int | str] = list(_KEYWORDS)
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "ImageType",
+    "Manufacturer",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ConcatenationUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BodyPartExamined",
+    "AnatomicRegionSequence",
+    "KVP",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentSequence",
+    "ConvolutionKernel",
+    "TemporalPositionIndex",
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "AcquisitionUID",
+    "IrradiationEventUID",
+    "EchoNumbers",
+    "SeriesNumber",
+    "ReconstructionDiameter",
+    "FilterType",
+    "XRayTubeCurrent",
+    "NominalPercentageOfCardiacPhase",
+    "TriggerTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
+    *GEOMETRY_KEYWORDS,
+)
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -49,7 +82,7 @@ _NO_AGENT = {"NONE", "NO", "N", "0", "NATIVE", "WITHOUT"}
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 
 
-class _Rejection(Exception):
+class _RejectionError(Exception):
     """Ends the reading of a header with a reason."""
 
     def __init__(self, reason: Reason, message: str, *, alone: bool = False) -> None:
@@ -64,7 +97,7 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
         SeriesError: the bytes could not be fetched.
     """
     try:
-        dataset = parse(file, _TAGS)
+        dataset = parse(file, _KEYWORDS)
     except SeriesError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises anything on damaged bytes
@@ -89,7 +122,7 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
         facts.update(_geometry(dataset))
     except SeriesError as error:
         facts.update(reason=error.reason.value, message=error.message)
-    except _Rejection as rejection:
+    except _RejectionError as rejection:
         facts.update(
             reason=rejection.reason.value, message=rejection.message, alone=rejection.alone
         )
@@ -103,12 +136,12 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
     return Header(kind="dicom", **facts)
 
 
-def parse(file: Any, tags: Sequence[int | str]) -> FileDataset:
+def parse(file: Any, keywords: Sequence[str]) -> FileDataset:
     """Read a header up to the pixels; the file then stands at the pixel element.
 
     Element values that break their VR are kept as they are: real archives are full of them.
     """
-    return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(tags))
+    return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
 
 
 def declared_syntax(dataset: FileDataset) -> UID:
@@ -126,8 +159,8 @@ def found_encoding(dataset: FileDataset) -> tuple[bool, bool]:
     """Whether the first element is implicit and little endian, as found, not as declared."""
     for tag in list(dataset.keys()):
         element = dataset.get_item(tag)
-        if hasattr(element, "is_implicit_VR"):
-            return bool(element.is_implicit_VR), bool(element.is_little_endian)
+        if isinstance(element, RawDataElement):
+            return element.is_implicit_VR, element.is_little_endian
     implicit, little = dataset.original_encoding
     return bool(implicit), bool(little)
 
@@ -159,13 +192,13 @@ def _text(dataset: Dataset, keyword: str) -> str:
 def _code(text: str, limit: int = 16) -> str:
     """A coded string as it may stand in a manifest: what is not a code is not repeated."""
     text = text.strip().upper()
-    return text if re.fullmatch(r"[A-Z0-9_ .\-]{1,%d}" % limit, text) else ""
+    return text if re.fullmatch(rf"[A-Z0-9_ .\-]{{1,{limit}}}", text) else ""
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
     value = dataset.get(keyword)
     try:
-        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)  # type: ignore[arg-type]
+        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
     except (TypeError, ValueError, IndexError):
         return None
     return number if math.isfinite(number) else None
@@ -176,9 +209,7 @@ def _identity(dataset: FileDataset, key: SecretStr) -> dict[str, Any]:
         text = _text(dataset, keyword)
         return keyed_hash(text, key) if text else ""
 
-    codes = [
-        str(item.get("CodeValue", "")) for item in dataset.get("AnatomicRegionSequence") or ()
-    ]
+    codes = [str(item.get("CodeValue", "")) for item in dataset.get("AnatomicRegionSequence") or ()]
     return {
         "study": hashed("StudyInstanceUID"),
         "series": hashed("SeriesInstanceUID"),
@@ -279,27 +310,28 @@ def _check(dataset: FileDataset, pixels: tuple[bool, bool | None], facts: dict[s
     # Implicit bytes named explicit (or the reverse) hold the same pixels, so a CT is read all the
     # same; of anything else the fault is told, because it says more than "not CT".
     if misnamed and modality != "CT":
-        raise _Rejection(
+        raise _RejectionError(
             Reason.TRANSFER_SYNTAX_MISMATCH,
             f"declared {syntax.name}, encoded otherwise; modality {facts['modality'] or 'missing'}",
             alone=True,
         )
     if not modality:
-        raise _Rejection(Reason.MODALITY_MISSING, "the header has no Modality", alone=True)
+        raise _RejectionError(Reason.MODALITY_MISSING, "the header has no Modality")
     if modality.upper() != "CT":
-        raise _Rejection(Reason.NOT_CT, f"modality {facts['modality'] or 'unknown'}")
+        raise _RejectionError(Reason.NOT_CT, f"modality {facts['modality'] or 'unknown'}")
     _check_class(dataset)
     if not has_pixels:
-        raise _Rejection(Reason.NO_PIXEL_DATA, "the object has no PixelData")
+        raise _RejectionError(Reason.NO_PIXEL_DATA, "the object has no PixelData")
     _check_image(dataset)
     if not syntax.is_transfer_syntax:
-        raise _Rejection(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the transfer syntax is not known")
+        raise _RejectionError(
+            Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the transfer syntax is not known"
+        )
     if encapsulated is not None and encapsulated != syntax.is_encapsulated:
         stored = "encapsulated" if encapsulated else "native"
-        raise _Rejection(
+        raise _RejectionError(
             Reason.TRANSFER_SYNTAX_MISMATCH,
             f"declared {syntax.name}, but the pixels are {stored}",
-            alone=True,
         )
 
 
@@ -312,13 +344,13 @@ def _image_types(dataset: Dataset) -> set[str]:
 def _check_class(dataset: Dataset) -> None:
     sop_class = _text(dataset, "SOPClassUID")
     if sop_class.startswith(_SECONDARY_CAPTURE):
-        raise _Rejection(Reason.SECONDARY_CAPTURE, "SOP class of secondary captures")
+        raise _RejectionError(Reason.SECONDARY_CAPTURE, "SOP class of secondary captures")
     if _image_types(dataset) & _CAPTURE:
-        raise _Rejection(Reason.SECONDARY_CAPTURE, "ImageType of a screen capture")
+        raise _RejectionError(Reason.SECONDARY_CAPTURE, "ImageType of a screen capture")
     if sop_class and sop_class not in _CT_CLASSES:
         name = UID(sop_class).name if UID(sop_class).is_valid else "not valid"
         has_rows = "Rows" in dataset
-        raise _Rejection(
+        raise _RejectionError(
             Reason.NOT_CT if has_rows else Reason.NO_PIXEL_DATA,
             f"SOP class {name if name != sop_class else 'unknown'} under modality CT",
         )
@@ -327,33 +359,37 @@ def _check_class(dataset: Dataset) -> None:
 def _check_image(dataset: Dataset) -> None:
     types = _image_types(dataset)
     if any(t in _LOCALIZER for t in types):
-        raise _Rejection(Reason.LOCALIZER, "ImageType names a localizer")
-    samples, photometric = dataset.get("SamplesPerPixel", 1), _text(
-        dataset, "PhotometricInterpretation"
+        raise _RejectionError(Reason.LOCALIZER, "ImageType names a localizer")
+    samples, photometric = (
+        dataset.get("SamplesPerPixel", 1),
+        _text(dataset, "PhotometricInterpretation"),
     )
     if samples != 1 or photometric not in ("MONOCHROME2", "MONOCHROME1", ""):
-        raise _Rejection(
-            Reason.UNSUPPORTED_COLOR, f"{samples} samples a pixel, {_code(photometric) or 'unknown'}"
+        raise _RejectionError(
+            Reason.UNSUPPORTED_COLOR,
+            f"{samples} samples a pixel, {_code(photometric) or 'unknown'}",
         )
 
 
 def _geometry(dataset: Dataset) -> dict[str, Any]:
     rows, columns = dataset.get("Rows"), dataset.get("Columns")
     if not rows or not columns:
-        raise _Rejection(Reason.HEADER_UNREADABLE, "Rows or Columns is missing or 0", alone=True)
+        raise _RejectionError(
+            Reason.HEADER_UNREADABLE, "Rows or Columns is missing or 0", alone=True
+        )
     planes = frame_planes(dataset)
     first = planes[0]
     spacings = {p.spacing_yx_mm for p in planes}
     directions = {p.direction for p in planes}
     if len(spacings) > 1 or len(directions) > 1:
-        raise _Rejection(
+        raise _RejectionError(
             Reason.SHAPE_MISMATCH,
             f"one object holds frames of {len(directions)} orientations, {len(spacings)} spacings",
             alone=True,
         )
     phases = {p.temporal for p in planes}
     if len(phases) > 1 and len({p.position_lps_mm for p in planes}) < len(planes):
-        raise _Rejection(
+        raise _RejectionError(
             Reason.SHAPE_MISMATCH, f"one object holds {len(phases)} volumes", alone=True
         )
     facts: dict[str, Any] = {

@@ -169,7 +169,9 @@ def _identity(entries: Sequence[Entry], what: str) -> str:
 
 
 def _rejected(entries: list[Entry], reason: str) -> Group:
-    messages = Counter(e.header.message or "a slice across the others of its series" for e in entries)
+    messages = Counter(
+        e.header.message or "a slice across the others of its series" for e in entries
+    )
     return Group(
         entries=tuple(sorted(entries, key=_order_key)),
         identity=_identity(entries, reason),
@@ -219,7 +221,9 @@ def _stacks(entries: list[Entry]) -> list[list[Entry]]:
         header = entry.header
         assert header.shape_zyx and header.spacing_zyx_mm, "a usable header has a geometry"
         frames, *matrix = header.shape_zyx
-        multi = (header.concatenation or header.instance_uid or entry.relative) if frames > 1 else ""
+        multi = (
+            (header.concatenation or header.instance_uid or entry.relative) if frames > 1 else ""
+        )
         spacing = tuple(round(v or 0.0, 3) for v in header.spacing_zyx_mm[1:])
         candidates = found[(multi, *matrix, *spacing)]
         for stack in candidates:
@@ -248,7 +252,8 @@ def _is_localizer(stack: list[Entry], largest: list[Entry]) -> bool:
 def _without_copies(stack: list[Entry]) -> tuple[list[Entry], list[Entry]]:
     """First of each instance, and its copies: same UID, same place, stored again elsewhere."""
     seen: set[tuple[str, Any]] = set()
-    kept, repeated = [], []
+    kept: list[Entry] = []
+    repeated: list[Entry] = []
     for entry in stack:
         identity = (entry.header.instance_uid, entry.header.position_lps_mm)
         known = bool(identity[0]) and identity in seen

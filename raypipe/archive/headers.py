@@ -194,10 +194,11 @@ def _may_be_bare_dicom(first: bytes) -> bool:
     """Whether bytes without a preamble begin like a DICOM dataset or its meta group."""
     if len(first) < 16:
         return False
-    little, big = struct.unpack("<HH", first[:4]), struct.unpack(">HH", first[:4])
+    little: tuple[int, int] = struct.unpack("<HH", first[:4])
+    big: tuple[int, int] = struct.unpack(">HH", first[:4])
     if first[4:6].isalpha() and first[4:6].isupper():
         return (little[0] in (2, 8) and little[1] < 0x2000) or (big[0] == 8 and big[1] < 0x2000)
-    length = struct.unpack("<I", first[4:8])[0]
+    length = int.from_bytes(first[4:8], "little")
     return little[0] in (2, 8) and little[1] < 0x2000 and length < 1024
 
 
@@ -212,9 +213,7 @@ def _nifti(first: bytes, *, compressed: bool) -> Header | None:
 
             return nifti_header(first, order, size, compressed=compressed)
         if size == 348 and first[344:348] == b"ni1\0":
-            return other(
-                Reason.NOT_AN_IMAGE, "NIfTI header without its pixels (a .hdr/.img pair)"
-            )
+            return other(Reason.NOT_AN_IMAGE, "NIfTI header without its pixels (a .hdr/.img pair)")
     return None
 
 

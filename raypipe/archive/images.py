@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raypipe.archive.headers import HeadFile, Header, other
+from raypipe.archive.headers import Header, HeadFile, other
 from raypipe.errors import Reason, SeriesError
 from raypipe.geometry import Geometry
 from raypipe.knowledge.windows import SOFT_TISSUE

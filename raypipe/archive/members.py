@@ -96,9 +96,7 @@ def read_members(uris: Sequence[str], config: StorageConfig) -> Iterator[tuple[i
                 yield from _read_tar(archive, names)
 
 
-def _read_zip(
-    archive: zipfile.ZipFile, names: dict[str, list[int]]
-) -> Iterator[tuple[int, bytes]]:
+def _read_zip(archive: zipfile.ZipFile, names: dict[str, list[int]]) -> Iterator[tuple[int, bytes]]:
     known = set(archive.namelist())
     for name, indices in names.items():
         if name not in known:

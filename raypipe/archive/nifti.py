@@ -51,9 +51,7 @@ def nifti_header(first: bytes, order: str, size: int, *, compressed: bool) -> He
     x, y, z = (abs(float(v)) * unit for v in zooms[1:4])
     nz = dim[3] if dim[0] >= 3 else 1
     spacing = (z or 1.0, y or 1.0, x or 1.0)
-    return Header(
-        kind="nifti", shape_zyx=(nz, dim[2], dim[1]), spacing_zyx_mm=spacing, **facts
-    )
+    return Header(kind="nifti", shape_zyx=(nz, dim[2], dim[1]), spacing_zyx_mm=spacing, **facts)
 
 
 def _dimension_fault(dim: tuple[int, ...]) -> SeriesError | None:
@@ -91,7 +89,8 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
         content = _gunzip(content, max_voxels)
     try:
         kind = nibabel.Nifti2Image if _is_nifti2(content) else nibabel.Nifti1Image
-        header = kind.header_class.from_fileobj(io.BytesIO(content), check=False)
+        header_class: Any = kind.header_class
+        header = header_class.from_fileobj(io.BytesIO(content), check=False)
         dim = tuple(int(n) for n in header["dim"])
         datatype = int(header["datatype"])
     except (nibabel.spatialimages.HeaderDataError, ValueError, struct.error) as error:
@@ -110,7 +109,7 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
     if hu.shape[0] == 1:
         flags.append(Flag.SINGLE_SLICE)
     try:
-        geometry = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine)  # type: ignore[arg-type]
+        geometry = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine)
     except ValueError as error:
         raise SeriesError(Reason.GEOMETRY_INVALID, "the NIfTI matrix is singular") from error
     return Volume(hu=hu, geometry=geometry, flags=tuple(flags))
@@ -190,7 +189,9 @@ def _qform(header: Any) -> NDArray[np.float64] | None:
 
 def _differ(sform: NDArray[np.float64], qform: NDArray[np.float64], header: Any) -> bool:
     last = np.maximum(np.asarray(header["dim"][1:4], dtype=np.float64) - 1.0, 0.0)
-    corners = np.array([[i, j, k, 1.0] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])])
+    corners = np.array(
+        [[i, j, k, 1.0] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])]
+    )
     gap = np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max()
     voxel = np.linalg.norm(sform[:3, :3], axis=0).min()
     return bool(gap > max(_DIFFER_MM, 0.1 * voxel))
@@ -199,11 +200,14 @@ def _differ(sform: NDArray[np.float64], qform: NDArray[np.float64], header: Any)
 def _to_hu(stored: NDArray[Any], slope: float, intercept: float) -> tuple[HuArray, bool]:
     """Stored voxels as int16 HU, and whether any had to be clipped."""
     scaled = np.isfinite(slope) and slope != 0.0  # NIfTI: a slope of 0 means no scaling
-    slope, intercept = (slope, intercept if np.isfinite(intercept) else 0.0) if scaled else (1.0, 0.0)
+    slope, intercept = (
+        (slope, intercept if np.isfinite(intercept) else 0.0) if scaled else (1.0, 0.0)
+    )
     plain = slope == 1.0 and intercept == 0.0
-    if plain and stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
-        if stored.dtype.kind == "i" or stored.dtype.itemsize == 1 or stored.max() <= 32767:
-            return np.ascontiguousarray(stored.astype(np.int16)), False
+    integral = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+    unsigned_16 = stored.dtype.kind == "u" and stored.dtype.itemsize == 2
+    if plain and integral and (not unsigned_16 or stored.max() <= 32767):
+        return np.ascontiguousarray(stored.astype(np.int16)), False
     hu = np.empty(stored.shape, dtype=np.int16)
     clipped = False
     for z in range(stored.shape[0]):

@@ -10,7 +10,7 @@ whoever hosts this code must survive it.
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +25,25 @@ from raypipe.errors import Reason, SeriesError
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 PIXEL_KEYWORDS = (
-    "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation PlanarConfiguration"
-    " BitsAllocated BitsStored HighBit PixelRepresentation PixelPaddingValue"
-    " PixelPaddingRangeLimit RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence"
-    " ExtendedOffsetTable ExtendedOffsetTableLengths"
-).split()
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "RescaleType",
+    "ModalityLUTSequence",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+)
 _LONG_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD")
 _PLUGINS = ("pylibjpeg", "gdcm", "pydicom", "pillow")
 """By trust and speed; Pillow last, because it knows 8 bits only."""
@@ -63,7 +77,7 @@ class DicomObject:
         return int(self.header.get("NumberOfFrames") or 1)
 
 
-def open_object(content: bytes, tags: list[int | str]) -> DicomObject:
+def open_object(content: bytes, keywords: Sequence[str]) -> DicomObject:
     """Parse an object up to its pixels.
 
     Raises:
@@ -72,10 +86,10 @@ def open_object(content: bytes, tags: list[int | str]) -> DicomObject:
     """
     try:
         file = io.BytesIO(content)
-        header = parse(file, tags)
+        header = parse(file, keywords)
         syntax = declared_syntax(header)
         if syntax == DEFLATED:
-            return _open_deflated(content, tags, syntax)
+            return _open_deflated(content, keywords, syntax)
     except SeriesError:
         raise
     except Exception as error:  # pydicom raises anything on damaged bytes
@@ -95,8 +109,8 @@ def open_object(content: bytes, tags: list[int | str]) -> DicomObject:
     return DicomObject(header, content, begin, length, encapsulated, syntax, little)
 
 
-def _open_deflated(content: bytes, tags: list[int | str], syntax: UID) -> DicomObject:
-    header = pydicom.dcmread(io.BytesIO(content), specific_tags=[*tags, "PixelData"])
+def _open_deflated(content: bytes, keywords: Sequence[str], syntax: UID) -> DicomObject:
+    header = pydicom.dcmread(io.BytesIO(content), specific_tags=[*keywords, "PixelData"])
     if "PixelData" not in header:
         raise SeriesError(Reason.NO_PIXEL_DATA, "the object has no PixelData")
     pixels = bytes(header.PixelData)
@@ -151,7 +165,7 @@ def stored_frames(item: DicomObject) -> Iterator[NDArray[Any]]:
 
 
 def _decoded_frames(item: DicomObject, shape: tuple[int, int]) -> Iterator[NDArray[Any]]:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     try:
         decoder = get_decoder(item.syntax)
@@ -180,7 +194,7 @@ def _decoder_source(item: DicomObject) -> Dataset:
     source.setdefault("BitsStored", source.BitsAllocated)
     source.PixelData = item.content[item.begin : item.begin + item.length]
     source["PixelData"].is_undefined_length = True
-    source.file_meta = item.header.file_meta  # type: ignore[attr-defined]
+    source.file_meta = item.header.file_meta
     return source
 
 

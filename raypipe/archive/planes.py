@@ -52,9 +52,7 @@ def frame_planes(dataset: Dataset) -> list[Plane]:
     if not per_frame:
         frames = int(dataset.get("NumberOfFrames") or 1)
         if frames > 1:
-            raise SeriesError(
-                Reason.GEOMETRY_MISSING, f"{frames} frames without functional groups"
-            )
+            raise SeriesError(Reason.GEOMETRY_MISSING, f"{frames} frames without functional groups")
         return [_plane(dataset, dataset, dataset)]
     shared_items = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
     shared = shared_items[0]
@@ -85,11 +83,11 @@ def _plane(position: Dataset, orientation: Dataset, measures: Dataset, temporal:
     where = _numbers(position, "ImagePositionPatient", 3)
     cosines = _numbers(orientation, "ImageOrientationPatient", 6)
     spacing = _numbers(measures, "PixelSpacing", 2)
-    if spacing.min() <= 0:
+    if float(spacing.min()) <= 0:
         raise SeriesError(Reason.GEOMETRY_INVALID, f"PixelSpacing {spacing.tolist()} mm")
-    thickness = measures.get("SliceThickness")
+    thickness: Any = measures.get("SliceThickness")
     try:
-        thickness_mm = float(thickness)  # type: ignore[arg-type]
+        thickness_mm = float(thickness)
     except (TypeError, ValueError):
         thickness_mm = 0.0
     row, column = _orthonormal(cosines)
@@ -117,8 +115,8 @@ def _numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray[Any, np.d
 
 def _orthonormal(cosines: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[Vector, Vector]:
     row, column = cosines[:3], cosines[3:]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    skewed = max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(float(row @ column)))
+    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    skewed = float(np.abs([lengths[0] - 1, lengths[1] - 1, float(row @ column)]).max())
     if skewed > _UNIT_TOLERANCE:
         raise SeriesError(
             Reason.GEOMETRY_INVALID,

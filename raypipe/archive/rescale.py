@@ -207,7 +207,7 @@ def _write(hu: NDArray[Any], out: HuArray) -> bool:
 
 
 def _looked_up(values: NDArray[Any], header: Dataset) -> NDArray[Any]:
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels.processing import apply_modality_lut
 
     try:
         looked_up: NDArray[Any] = apply_modality_lut(values, header)

@@ -12,7 +12,7 @@ from typing import IO
 
 from pydantic import SecretStr
 
-from raypipe.archive.headers import HeadFile, Header, other, read_header
+from raypipe.archive.headers import Header, HeadFile, other, read_header
 from raypipe.archive.members import damage_as_series_error, is_archive, iterate_members
 from raypipe.archive.state import Remembered
 from raypipe.archive.storage import (
@@ -78,9 +78,7 @@ def _scan_object(stored: StoredObject, storage: StorageConfig, key: SecretStr) -
 
 
 def _one(stored: StoredObject, header: Header, bytes_read: int = 0) -> Scanned:
-    record = Remembered(
-        stored.relative, stored.byte_size, stored.version, False, header.to_json()
-    )
+    record = Remembered(stored.relative, stored.byte_size, stored.version, False, header.to_json())
     lasting = not header.reason or Reason(header.reason) not in FAILURES
     return Scanned((record,), bytes_read, lasting)
 
@@ -136,9 +134,7 @@ def _member_header(name: str, size: int, file: IO[bytes] | None, key: SecretStr)
     if file is None:
         return other(Reason.ARCHIVE_MEMBER_UNREADABLE, "the member is encrypted")
     if is_archive(name):
-        return other(
-            Reason.ARCHIVE_MEMBER_UNREADABLE, "an archive inside an archive is not opened"
-        )
+        return other(Reason.ARCHIVE_MEMBER_UNREADABLE, "an archive inside an archive is not opened")
     head = HeadFile(lambda start, end: _read_member_part(file, start, end), size)
     try:
         return read_header(head, size, key)

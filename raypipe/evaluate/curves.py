@@ -26,9 +26,7 @@ class Curve(NamedTuple):
     threshold: FloatArray
 
 
-def precision_recall(
-    score: FloatArray, hit: BoolArray, weight: FloatArray, truths: float
-) -> Curve:
+def precision_recall(score: FloatArray, hit: BoolArray, weight: FloatArray, truths: float) -> Curve:
     """Precision (y) over recall (x).
 
     Args:
@@ -78,7 +76,7 @@ def roc(score: FloatArray, positive: BoolArray, weight: FloatArray) -> Curve:
 
 
 def area(curve: Curve) -> float:
-    """Area under a ROC curve by trapezoids (ties count half, as in Mann-Whitney's U); NaN if empty."""
+    """Area under a ROC curve, NaN if it is empty; ties count half, as in Mann-Whitney's U."""
     return float(np.trapezoid(curve.y, curve.x)) if len(curve.x) else float("nan")
 
 
@@ -116,8 +114,7 @@ def sensitivity_at(curve: Curve, rates: Sequence[float]) -> FloatArray:
     if not len(curve.x):
         return np.full(len(rates), np.nan)
     at = np.searchsorted(curve.x, np.asarray(rates) + 1e-9, side="right") - 1
-    reached: FloatArray = np.maximum.accumulate(curve.y)[at]
-    return reached
+    return curve.y[at]
 
 
 def thinned(curve: Curve, points: int) -> Curve:

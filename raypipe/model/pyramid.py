@@ -66,11 +66,11 @@ class GlobalAttention(nn.Module):
 class LevelAttention(nn.Module):
     """Attention on one level, guided by the slice's vector and the coarser level's attention."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, coarsest: bool) -> None:
         super().__init__()
         self.guide = nn.Linear(channels, channels)
         self.score = Pointwise(channels, 1)
-        self.coarse_weight = nn.Parameter(torch.tensor(0.5))
+        self.coarse_weight = None if coarsest else nn.Parameter(torch.tensor(0.5))
         nn.init.constant_(self.score.bias, -3.0)  # lesions are rare
 
     def forward(
@@ -79,7 +79,7 @@ class LevelAttention(nn.Module):
         """Return the weighted map and the attention's logits (B, 1, H, W)."""
         guide = torch.sigmoid(self.guide(context_bc))[:, :, None, None]
         logits = self.score(x_bchw * guide)
-        if coarse is not None:
+        if coarse is not None and self.coarse_weight is not None:
             size = (x_bchw.shape[2], x_bchw.shape[3])
             up = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
             logits = logits + self.coarse_weight * up
@@ -104,7 +104,9 @@ class FeaturePyramid(nn.Module):
         levels = len(in_channels) + extra_levels
         self.smooth = nn.ModuleList(Separable(channels) for _ in range(levels))
         self.whole = GlobalAttention(channels)
-        self.attention = nn.ModuleList(LevelAttention(channels) for _ in range(levels))
+        self.attention = nn.ModuleList(
+            LevelAttention(channels, coarsest=level == levels - 1) for level in range(levels)
+        )
 
     def lateral(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The encoder's maps at the pyramid's width, and the extra levels."""

@@ -68,9 +68,12 @@ def _largest(mask: Mask) -> Mask:
 
 def _body(hu: Array) -> Mask:
     """The largest thing denser than air, slice by slice without holes; the table falls off."""
-    dense = ndimage.binary_opening(hu > -300, structure=np.ones((1, 3, 3)), iterations=2)
-    dense = _largest(dense)
-    return np.asarray(np.stack([ndimage.binary_fill_holes(s) for s in dense]))
+    dense = _largest(ndimage.binary_opening(hu > -300, structure=np.ones((1, 3, 3))))
+    # mend the gaps where a thin wall fell to the opening
+    wide = np.pad(dense, ((0, 0), (4, 4), (4, 4)))
+    wide = ndimage.binary_closing(wide, structure=np.ones((1, 3, 3)), iterations=3)
+    closed = wide[:, 4:-4, 4:-4] | dense
+    return np.asarray(np.stack([ndimage.binary_fill_holes(s) for s in closed]))
 
 
 def _lungs(hu: Array, body: Mask, voxel_mm: NDArray[np.float64]) -> Mask:
@@ -78,14 +81,14 @@ def _lungs(hu: Array, body: Mask, voxel_mm: NDArray[np.float64]) -> Mask:
     air = body & (hu < -500) & (hu > -985)
     air = ndimage.binary_opening(air)
     labels, count = ndimage.label(air)
-    keep: Mask = np.zeros(count + 1, bool)
+    keep = np.zeros(count + 1, dtype=np.bool_)
     if count:
         volume_ml = np.bincount(labels.ravel()) * np.prod(voxel_mm) / 1000
         middle = np.bincount(labels.ravel(), hu.ravel()) / np.maximum(
             np.bincount(labels.ravel()), 1
         )
         # bowel gas is darker than aerated lung
-        keep[:] = (volume_ml > 60) & (middle < -600) & (middle > -930)
+        keep[:] = (volume_ml > 150) & (middle < -600) & (middle > -930)
         keep[0] = False
     lungs = keep[labels]
     return np.asarray(ndimage.binary_closing(lungs, iterations=2) & body)

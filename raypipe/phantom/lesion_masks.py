@@ -194,9 +194,10 @@ def subdural_cover(
     cosine = toward / (np.sqrt(np.einsum("i...,i...->...", local, local)) + 1e-3)
     spread = float(rng.uniform(0.15, 0.45))
     thickness = plan.diameter_mm * np.clip((cosine - spread) / (1 - spread), 0, 1) ** 0.6
+    thickness = thickness * np.clip((local[2] + 22.0) / 22.0, 0, 1)  # above the tentorium
     edge = max(1.0, geometry.spacing_zyx_mm[1])
     cover = np.clip(0.5 + (thickness - depth) / edge, 0, 1) * (thickness > 0.8)
-    cover *= (sign * local[0] > 2.0) & (local[2] > -18.0)  # above the tentorium
+    cover *= sign * local[0] > 2.0
     return Cover(block=block, cover=np.asarray(cover, np.float32))
 
 

@@ -20,7 +20,6 @@ from raypipe.knowledge.terminology import (
     Terminology,
     adjective,
     is_length,
-    joined,
 )
 from raypipe.report.config import ReportConfig
 from raypipe.types import Finding, Flag, SeriesContext
@@ -233,27 +232,16 @@ def _denied(
     graph: KnowledgeGraph,
 ) -> tuple[Term, ...]:
     """Findings that were looked for and not seen, none of them akin to one that was seen."""
-    seen = {fact.term.label for fact in facts}
-    akin = set(seen)
-    for label in seen & set(graph.findings):
+    seen = {fact.term.label for fact in facts} & set(graph.findings)
+    akin = {fact.term.label for fact in facts}
+    for label in seen:
         node = graph.finding(label)
         akin.update(graph.ancestors(label), node.suggests, node.mimics)
     out = []
     for label in graph.detected:
         node = graph.finding(label)
-        related = {label, *graph.ancestors(label)} & (akin - _broad(akin, seen, graph))
-        if set(node.regions) & set(regions) and len(node.regions) == 1 and not related:
+        looked_at = len(node.regions) == 1 and node.regions[0] in regions
+        if looked_at and label not in akin and not seen & set(graph.ancestors(label)):
             out.append(label)
     out.sort(key=lambda label: _ACUTE_FIRST.index(label) if label in _ACUTE_FIRST else 99)
     return tuple(terminology.term(label) for label in out[:_DENIED_LIMIT])
-
-
-def _broad(akin: set[str], seen: set[str], graph: KnowledgeGraph) -> set[str]:
-    """Ancestors of what was seen: their other descendants may still be denied."""
-    above = {a for label in seen & set(graph.findings) for a in graph.ancestors(label)}
-    return (above & akin) - seen
-
-
-def names_of(terms: Sequence[Term]) -> str:
-    """ "a, b or c" of denied findings; in the plural where there is one."""
-    return joined(t.written[0] for t in terms)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from raypipe.knowledge.terminology import Term, article, hu_text, joined, size_text
-from raypipe.report.phrase import Phrase, first, maybe, one_of, seq
+from raypipe.report.phrase import Phrase, one_of, seq
 from raypipe.report.plan import Fact, ReportPlan
 
 _COUNTS = "zero one two three four five six seven eight nine".split()
@@ -50,7 +50,7 @@ class _Named:
 
 
 def _named(fact: Fact, *, side_before: bool, size_before: bool) -> _Named:
-    """Every noun phrase: article, size, side, adjectives, name."""
+    """Every noun phrase: article, size, adjectives, side, name."""
     words = [adjective for _, _, adjective in fact.adjectives]
     # all known properties first, for the template; then every smaller choice
     subsets = [c for n in range(len(words), -1, -1) for c in combinations(words, n)]
@@ -59,7 +59,7 @@ def _named(fact: Fact, *, side_before: bool, size_before: bool) -> _Named:
     texts = []
     for name in fact.term.written:
         for chosen in subsets:
-            text = " ".join(part for part in (size, side, *chosen, name) if part)
+            text = " ".join(part for part in (size, ", ".join(chosen), side, name) if part)
             texts.append(f"{article(text)} {text}" if fact.term.countable else text)
     return _Named(texts)
 
@@ -157,7 +157,8 @@ def denied_sentence(terms: Sequence[Term]) -> Phrase:
 
 def impression_line(group: Sequence[Fact]) -> Phrase:
     """One line about all findings of one kind."""
-    cite = f" {' '.join(f'[{fact.finding_id}]' for fact in group)}."
+    ids = sorted((fact.finding_id for fact in group), key=lambda i: int(i[1:]))
+    cite = f" {' '.join(f'[{finding_id}]' for finding_id in ids)}."
     return _single_line(group[0], cite) if len(group) == 1 else _group_line(group, cite)
 
 
@@ -201,12 +202,17 @@ def nothing_found() -> Phrase:
     return one_of(*NOTHING_FOUND)
 
 
+def is_nothing_found(text: str) -> bool:
+    """Whether a sentence says that nothing was detected."""
+    return text in NOTHING_FOUND
+
+
 def findings_section(plan: ReportPlan) -> list[Phrase]:
     """The sentences of the findings that a language model writes, in order."""
     sentences = [finding_sentence(fact) for fact in plan.told]
     if plan.denied:
         sentences.append(denied_sentence(plan.denied))
-    return sentences
+    return sentences or [nothing_found()]
 
 
 def impression_section(plan: ReportPlan) -> list[Phrase]:
@@ -218,11 +224,6 @@ def impression_section(plan: ReportPlan) -> list[Phrase]:
     if named < len(plan.told) + len(plan.counted):
         lines.append(REST_ABOVE)
     return lines
-
-
-def template(phrase: Phrase) -> str:
-    """The fixed wording of a sentence."""
-    return first(phrase)
 
 
 def _name_of(term: Term, count: int) -> str:
