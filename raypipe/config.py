@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from raypipe.archive.index import IndexConfig
 from raypipe.archive.read import ArchiveConfig
 from raypipe.errors import ConfigError
-from raypipe.findings.assemble import FindingsConfig
+from raypipe.findings.decode import FindingsConfig
 from raypipe.model.config import DetectorConfig
 from raypipe.report.config import ReportConfig
 from raypipe.settings import Settings

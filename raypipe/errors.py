@@ -6,8 +6,8 @@
     +-- CheckpointError              weights are missing, damaged or made for other preprocessing
     +-- EngineError                  the language model's engine could not start or answer
 
-Messages name the field, the rule and the remedy. They never hold patient data: no tag values
-of identity, no file names from an archive.
+In: field, rule, value and remedy. Out: messages that name them. They never hold patient data: no
+tag values of identity, no file names from an archive. Does not know: who raises what.
 """
 
 from enum import StrEnum

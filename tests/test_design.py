@@ -30,5 +30,5 @@ def test_every_module_says_what_comes_in_and_what_goes_out() -> None:
     for module in (ROOT / "raypipe").rglob("*.py"):
         text = module.read_text()
         assert text.lstrip().startswith('"""'), module
-        if len(text.splitlines()) > 60:
+        if len(text.splitlines()) > 80:
             assert "Does not know" in text, f"{module}: the docstring names what it does not know"

@@ -109,7 +109,8 @@ def test_instance_ids_are_keyed_unless_the_config_asks_for_plain_ones(
     manifest_row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uids = {i["instance_uid"] for i in manifest_row["instances"]}
-    low = ["findings.score_threshold=0.0", "detector.score_floor=0.0"]
+    low = ["findings.threshold=0.001", "findings.slice_floor=0", "detector.score_floor=0"]
+    low += ["findings.plausible_only=false"]
     for plain in (False, True):
         config = load_config(
             overrides=[

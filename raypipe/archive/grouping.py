@@ -139,18 +139,17 @@ def _group_series(members: list[Entry]) -> list[Group]:
     volumes: list[tuple[list[Entry], list[Entry]]] = []
     stacks = _stacks(usable)
     largest = max(stacks, key=len, default=[])
-    across = []
     for stack in stacks:
-        if stack is not largest and _is_localizer(stack, largest):
-            across.extend(stack)
+        stray = _stray_reason(stack, largest)
+        if stray:
+            by_reason[stray].extend(stack)
             continue
         kept, repeated = _without_copies(stack)
         parts = split(kept)
         for part in parts:
             uids = {e.header.instance_uid for e in part}
             volumes.append((part, [e for e in repeated if e.header.instance_uid in uids]))
-    by_reason.setdefault(Reason.LOCALIZER.value, []).extend(across)
-    groups = [_rejected(found, reason) for reason, found in by_reason.items() if found]
+    groups = [_rejected(found, reason) for reason, found in by_reason.items()]
     groups.extend(_volume(part, repeated, several=len(volumes) > 1) for part, repeated in volumes)
     return groups
 
@@ -170,7 +169,7 @@ def _identity(entries: Sequence[Entry], what: str) -> str:
 
 def _rejected(entries: list[Entry], reason: str) -> Group:
     messages = Counter(
-        e.header.message or "a slice across the others of its series" for e in entries
+        e.header.message or "differs from the stack of its series" for e in entries
     )
     return Group(
         entries=tuple(sorted(entries, key=_order_key)),
@@ -241,12 +240,16 @@ def _same_direction(a: Header, b: Header) -> bool:
     return max(abs(x - y) for x, y in zip(a.direction, b.direction, strict=True)) <= _SAME_COSINE
 
 
-def _is_localizer(stack: list[Entry], largest: list[Entry]) -> bool:
-    """A single slice or two across a real stack of the same series is a planning view."""
-    if len(stack) > 2 or len(largest) < 3:
-        return False
-    across = abs(float(_normal(stack[0].header) @ _normal(largest[0].header)))
-    return across < 0.5
+def _stray_reason(stack: list[Entry], largest: list[Entry]) -> str:
+    """Why a slice or two beside a real stack of the same series are no volume, "" if they are.
+
+    Across the stack they are planning views; along it, with another matrix, they are damaged.
+    """
+    multi_frame = any(e.header.shape_zyx and e.header.shape_zyx[0] > 1 for e in (*stack, *largest))
+    if stack is largest or len(stack) > 2 or len(largest) < 3 or multi_frame:
+        return ""
+    along = abs(float(_normal(stack[0].header) @ _normal(largest[0].header)))
+    return Reason.LOCALIZER.value if along < 0.5 else Reason.SHAPE_MISMATCH.value
 
 
 def _without_copies(stack: list[Entry]) -> tuple[list[Entry], list[Entry]]:

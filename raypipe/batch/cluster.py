@@ -6,6 +6,7 @@ Does not know: the graph, the data.
 
 import logging
 import os
+from typing import Any
 
 import ray
 
@@ -29,17 +30,17 @@ def start_ray(run: RunConfig) -> None:
     if not ray.is_initialized():
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         address = run.ray_address or os.environ.get("RAY_ADDRESS")
-        options: dict[str, object] = {"address": address} if address else _local_options(run)
+        options = {"address": address} if address else _local_options(run)
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     _check_room(run)
 
 
-def _local_options(run: RunConfig) -> dict[str, object]:
+def _local_options(run: RunConfig) -> dict[str, Any]:
     # The actors' logical CPUs come on top of the real ones: they mostly wait for each other, and
     # counting them against the loaders would leave cores idle.
     cores = len(os.sched_getaffinity(0))
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "num_cpus": int(cores + _actor_cpus(run) + _FILTER_CPUS + 0.999),
         "include_dashboard": False,
     }

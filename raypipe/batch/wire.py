@@ -7,7 +7,7 @@ Pixels travel as int16 bytes in a large_binary column, which any reader understa
 2 GiB, and is read without a copy from shared memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,18 @@ def encode_prepared(rows: Iterable[Row]) -> pa.Table:
 
 def decode_prepared(table: pa.Table) -> list[Row]:
     """The rows again; their pixels are views of the table's memory, not copies."""
-    pixels = table["input_hu"]
     rows: list[Row] = table.drop_columns(["input_hu"]).to_pylist()
-    return [_decode(row, pixels[i]) for i, row in enumerate(rows)]
+    pixels = _views(table["input_hu"])
+    return [_decode(row, view) for row, view in zip(rows, pixels, strict=True)]
+
+
+def _views(column: pa.ChunkedArray) -> Iterator[pa.Buffer]:
+    """The bytes of each value where they lie; reading a value through Arrow would copy it."""
+    for chunk in column.chunks:
+        _, offsets_buffer, data = chunk.buffers()
+        offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[chunk.offset :]
+        for i in range(len(chunk)):
+            yield data.slice(int(offsets[i]), int(offsets[i + 1] - offsets[i]))
 
 
 def _encode(row: Row) -> Row:
@@ -50,7 +59,7 @@ def _encode(row: Row) -> Row:
         return row
     hu = np.ascontiguousarray(model_input.hu, dtype=np.int16)
     return row | {
-        "input_hu": memoryview(hu).cast("B"),
+        "input_hu": memoryview(hu.data).cast("B"),
         "input_shape_zyx": list(hu.shape),
         "input_affine": model_input.geometry.affine_zyx_to_lps.ravel().tolist(),
         "input_fingerprint": model_input.fingerprint,
@@ -58,7 +67,7 @@ def _encode(row: Row) -> Row:
     }
 
 
-def _decode(row: Row, pixels: pa.LargeBinaryScalar) -> Row:
+def _decode(row: Row, pixels: pa.Buffer) -> Row:
     shape, affine = row.pop("input_shape_zyx"), row.pop("input_affine")
     fingerprint = row.pop("input_fingerprint")
     if shape is None:
@@ -66,6 +75,6 @@ def _decode(row: Row, pixels: pa.LargeBinaryScalar) -> Row:
     geometry = Geometry(
         shape_zyx=tuple(shape), affine_zyx_to_lps=np.reshape(np.asarray(affine), (4, 4))
     )
-    hu = np.frombuffer(pixels.as_buffer(), dtype=np.int16).reshape(shape)
+    hu = np.frombuffer(pixels, dtype=np.int16).reshape(shape)
     row["model_input"] = ModelInput(hu=hu, geometry=geometry, fingerprint=fingerprint)
     return row

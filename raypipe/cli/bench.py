@@ -1,4 +1,7 @@
-"""`raypipe bench`: benchmarks that print ratios and write JSON."""
+"""`raypipe bench`: benchmarks that print ratios and write JSON.
+
+In: sizes. Out: a table, and JSON where asked for. Does not know: how anything is measured.
+"""
 
 from pathlib import Path
 from tempfile import mkdtemp

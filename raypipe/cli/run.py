@@ -1,4 +1,7 @@
-"""`raypipe run`: the archive job."""
+"""`raypipe run`: the archive job.
+
+In: arguments. Out: progress and a summary. Does not know: how the job is done.
+"""
 
 from typing import Annotated
 

@@ -27,11 +27,14 @@ def resamples(clusters: Sequence[Hashable], count: int, seed: int) -> Iterator[F
         clusters: (n,) what belongs together; all different: plain bootstrap.
         count: number of resamples.
         seed: the same seed draws the same resamples.
+
+    Yields:
+        Nothing where there is one cluster: it tells nothing of how clusters differ.
     """
     number = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
     member = np.array([number[cluster] for cluster in clusters], dtype=np.int64)
     rng = np.random.default_rng(seed)
-    for _ in range(count):
+    for _ in range(count if len(number) > 1 else 0):
         drawn = rng.multinomial(len(number), np.full(len(number), 1.0 / len(number)))
         yield drawn[member].astype(np.float64)
 

@@ -10,6 +10,7 @@ zero_division=0): a label that was never claimed must not raise the mean by stay
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,9 +73,11 @@ def box_measures(
 
 def size_groups(edges_mm: Sequence[float]) -> list[tuple[str, float, float]]:
     """Name, least and limiting diameter (mm) of each size bin, half-open."""
+    if not edges_mm:
+        return []
     borders = [0.0, *edges_mm, np.inf]
     groups = []
-    for low, high in zip(borders, borders[1:], strict=False):
+    for low, high in pairwise(borders):
         name = f"{low:g} to {high:g} mm"
         if low == 0:
             name = f"under {high:g} mm"

@@ -32,7 +32,7 @@ class Platt(NamedTuple):
 def reliability(probability: FloatArray, true: BoolArray, weight: FloatArray, bins: int) -> Bins:
     """What a reliability diagram shows; an empty bin has weight 0 and NaN for the rest."""
     index = np.clip((probability * bins).astype(np.int64), 0, bins - 1)
-    total = np.bincount(index, weight, bins)
+    total = np.bincount(index, weight, bins).astype(np.float64)
     with np.errstate(invalid="ignore"):
         mean = np.bincount(index, weight * probability, bins) / total
         observed = np.bincount(index, weight * true, bins) / total

@@ -1,8 +1,7 @@
 """How well boxes and labels agree with the truth: the entry of the package.
 
 In: truth and claims of the same series. Out: a DetectionEvaluation: every measure with its
-interval, curves, confusion, reliability; differences of two systems.
-Does not know: networks, files, how results are shown.
+interval, curves, confusion, reliability. Does not know: networks, files, how results are shown.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raypipe.errors import ConfigError
-from raypipe.evaluate.bootstrap import intervals, paired_differences, resamples
+from raypipe.evaluate.bootstrap import intervals, resamples
 from raypipe.evaluate.box_measures import MatchedBoxes, box_measures
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.curve_records import confusion_of, curves_of, reliability_of
@@ -67,22 +66,6 @@ class DetectionEvaluation(Settings):
         raise KeyError(wanted)
 
 
-class Difference(Settings):
-    """Second system minus first, on the same series."""
-
-    level: Level
-    name: str
-    label: str
-    iou: float | None
-    group: str
-    first: float | None = Field(description="mean over the first system's runs")
-    second: float | None = Field(description="mean over the second system's runs")
-    difference: float | None
-    low: float | None
-    high: float | None
-    above_zero: float | None = Field(description="share of resamples in which second is higher")
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:
     """Truth and claims, matched and arranged; measures only weigh it."""
@@ -124,7 +107,8 @@ def evaluate_detection(
     measured = prepared.measured(config)
     point = measured(np.ones(len(truths)))
     clusters = [truth.cluster_key or truth.series_key for truth in truths]
-    ends = intervals(measured, resamples(clusters, config.bootstrap, config.seed), config.interval)
+    draws = resamples(clusters, config.bootstrap, config.seed)
+    ends = intervals(measured, draws, config.interval)
     every = [c for s in prepared.claims for c in s.claims if c.label in prepared.boxes.labels]
     return DetectionEvaluation(
         config=config,
@@ -140,41 +124,6 @@ def evaluate_detection(
         reliability=reliability_of(prepared.boxes, prepared.images, config),
         confusion=confusion_of(prepared.images, config),
     )
-
-
-def compare_detection(
-    truths: Sequence[TruthSeries],
-    first: Sequence[Sequence[ClaimSeries]],
-    second: Sequence[Sequence[ClaimSeries]],
-    config: DetectionEvaluationConfig | None = None,
-) -> tuple[Difference, ...]:
-    """How two systems differ, with paired intervals.
-
-    Args:
-        truths: every evaluated series.
-        first: claims of the first system, one entry a run (seed); measures are means over runs.
-        second: the same of the second system.
-        config: as for evaluate_detection.
-
-    Returns:
-        second - first of every measure. The intervals cover the choice of series; with few runs
-        they say little about the randomness of training.
-    """
-    config = config or DetectionEvaluationConfig()
-    if not first or not second:
-        raise ConfigError("comparison: each system has at least one run")
-    if not config.labels:
-        every = [series for run in (*first, *second) for series in run]
-        config = config.model_copy(update={"labels": labels_of(truths, every)})
-    sides = [
-        _mean_of([prepare(truths, run, config).measured(config) for run in runs])
-        for runs in (first, second)
-    ]
-    clusters = [truth.cluster_key or truth.series_key for truth in truths]
-    draws = resamples(clusters, config.bootstrap, config.seed)
-    ends = paired_differences(sides[0], sides[1], draws, config.interval)
-    before, after = (side(np.ones(len(truths))) for side in sides)
-    return tuple(_difference(key, before[key], after[key], ends.get(key)) for key in before)
 
 
 def prepare(
@@ -255,23 +204,9 @@ def _check_one_slice(claims: Sequence[Claim]) -> None:
             )
 
 
-def _mean_of(
-    runs: Sequence[Callable[[FloatArray], Values]],
-) -> Callable[[FloatArray], Values]:
-    def measured(weight: FloatArray) -> Values:
-        values = [run(weight) for run in runs]
-        return {
-            key: Value(float(np.mean([v[key].value for v in values])), values[0][key].support)
-            for key in values[0]
-            if all(key in v for v in values)
-        }
-
-    return measured
-
-
 def _measure(key: Key, value: Value, ends: tuple[float, float] | None) -> Measure:
     low, high = ends or (None, None)
-    number = _known(value.value)
+    number = known(value.value)
     return Measure(
         level=key.level,
         name=key.name,
@@ -285,24 +220,6 @@ def _measure(key: Key, value: Value, ends: tuple[float, float] | None) -> Measur
     )
 
 
-def _difference(
-    key: Key, before: Value, after: Value, ends: tuple[float, float, float] | None
-) -> Difference:
-    low, high, above = ends or (None, None, None)
-    return Difference(
-        level=key.level,
-        name=key.name,
-        label=key.label,
-        iou=key.iou or None,
-        group=key.group,
-        first=_known(before.value),
-        second=_known(after.value),
-        difference=_known(after.value - before.value),
-        low=low,
-        high=high,
-        above_zero=above,
-    )
-
-
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """A number to store: None for NaN."""
     return None if np.isnan(value) else float(value)

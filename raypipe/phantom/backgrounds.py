@@ -103,7 +103,7 @@ def _add_lungs(codes: NDArray[np.uint8], hu: Array, lungs: Mask, lps: Array) -> 
     codes[lungs & ~left] = Organ.LUNG_RIGHT
     codes[lungs & (hu > -500)] = Organ.LUNG_VESSEL
     # between the lungs lies the mediastinum: its fat is where nodes grow
-    z_has = lungs.any(axis=(1, 2))
+    z_has = np.asarray(lungs.any(axis=(1, 2)))
     x = lps[..., 0]
     central = (np.abs(x - middle) < 45) & z_has[:, None, None]
     hull = ndimage.binary_closing(lungs, structure=np.ones((1, 3, 3)), iterations=12) & ~lungs
@@ -155,8 +155,10 @@ def _brain(hu: Array, body: Mask, voxel_mm: NDArray[np.float64]) -> Mask:
 
 def estimate_noise(hu: NDArray[np.floating | np.integer], organs: NDArray[np.uint8]) -> float:
     """Noise in HU: the spread of fine detail in soft tissue, robust against edges."""
-    soft = (organs == Organ.MUSCLE) | (organs == Organ.LIVER) | (organs == Organ.BRAIN)
     values = np.asarray(hu, np.float32)
+    smooth = ndimage.uniform_filter(values, (1, 5, 5))
+    soft = np.isin(organs, (Organ.MUSCLE, Organ.LIVER, Organ.BRAIN)) & (np.abs(smooth - 45) < 45)
+    soft = ndimage.binary_erosion(soft, structure=np.ones((1, 5, 5)))  # away from edges
     detail = values - ndimage.uniform_filter(values, (1, 3, 3))
     found = detail[soft]
     if found.size < 100:

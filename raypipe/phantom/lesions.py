@@ -30,6 +30,7 @@ Organs = NDArray[np.uint8]
 SUBTLE_DIAMETER_MM = 6.0
 SUBTLE_CONTRAST_HU = 60.0
 MIDLINE_MM = 8.0
+SKULL_EDGE_HU = 75.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +182,10 @@ def _apply(
     if noise_hu > 0:
         grain = before - ndimage.gaussian_filter(before, (0, 1.5, 1.5))
         filling += np.clip(grain, -3 * noise_hu, 3 * noise_hu)
-    if plan.density == "ground_glass":  # vessels show through
+    if plan.density in ("ground_glass", "hyperdense"):  # vessels and the skull show through
         filling = np.maximum(filling, before)
+    elif plan.label == "brain_infarct":
+        filling = np.where(before > SKULL_EDGE_HU, before, filling)
     after: Array = before + _opacity(plan, cover) * (filling - before)
     if Organ.LUNG_LEFT in plan.kind.spread:  # no rim of air between the lesion and the pleura
         after = _closed_to_pleura(plan, cover, before, after, organs[block], target)

@@ -12,7 +12,7 @@ from raypipe.knowledge.terminology import Term, article, hu_text, joined, size_t
 from raypipe.report.phrase import Phrase, one_of, seq
 from raypipe.report.plan import Fact, ReportPlan
 
-_COUNTS = "zero one two three four five six seven eight nine".split()
+_COUNTS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _SEEN = ("is seen", "is present", "is identified", "is visible", "is noted")
 NOTHING_FOUND = (
     "No abnormality was detected by the model.",

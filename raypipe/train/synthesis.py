@@ -10,13 +10,15 @@ fingerprint.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
-from raypipe.phantom import DEFAULT_LABELS, KINDS, Phantom, PhantomSpec, make_phantom
+from raypipe.phantom import DEFAULT_LABELS, PhantomSpec, make_phantom
 from raypipe.settings import Settings
+from raypipe.train.backgrounds import Filled, fill, load_volumes, measure_background
 from raypipe.train.dataset import SampleStore, SliceSample, on_grid, slice_samples, write_store
 from raypipe.volume.preprocess import PreprocessConfig, preprocess
 
@@ -28,6 +30,11 @@ class SynthesisConfig(Settings):
     slices_per_series: int = Field(default=10, gt=0, description="slices kept of a series")
     empty_share: float = Field(
         default=0.25, ge=0, le=1, description="share of the kept slices without a lesion"
+    )
+    backgrounds: tuple[str, ...] = Field(
+        default=(),
+        description="folders or s3:// prefixes of real CT in which lesions are inserted; what "
+        "these series show by themselves counts as normal",
     )
     insertions_per_background: int = Field(
         default=12, ge=0, description="times that each real CT is filled with new lesions"
@@ -81,17 +88,26 @@ def draw_spec(seed: int, config: SynthesisConfig) -> PhantomSpec:
 
 def phantom_samples(seed: int, config: SynthesisConfig) -> list[SliceSample]:
     """The kept slices of one phantom."""
-    phantom: Phantom = make_phantom(draw_spec(seed, config))
-    model_input = preprocess(phantom.volume, config.preprocess)
-    grid = phantom.volume.geometry
-    samples = slice_samples(
-        model_input,
-        on_grid(phantom.lesion_map, grid, model_input.geometry),
-        on_grid(phantom.organs, grid, model_input.geometry),
-        phantom.lesions,
-        series=seed,
+    phantom = make_phantom(draw_spec(seed, config))
+    filled = Filled(
+        volume=phantom.volume,
+        lesions=phantom.lesions,
+        lesion_map=phantom.lesion_map,
+        organs=phantom.organs,
     )
-    return keep(samples, config, np.random.default_rng([seed, 2]))
+    return keep(_samples(filled, seed, config), config, np.random.default_rng([seed, 2]))
+
+
+def _samples(filled: Filled, series: int, config: SynthesisConfig) -> list[SliceSample]:
+    model_input = preprocess(filled.volume, config.preprocess)
+    grid = filled.volume.geometry
+    return slice_samples(
+        model_input,
+        on_grid(filled.lesion_map, grid, model_input.geometry),
+        on_grid(filled.organs, grid, model_input.geometry),
+        filled.lesions,
+        series=series,
+    )
 
 
 def keep(
@@ -106,17 +122,13 @@ def keep(
     return [samples[int(i)] for i in sorted(picked)]
 
 
-def all_labels() -> tuple[str, ...]:
-    """Labels that can be inserted."""
-    return tuple(KINDS)
-
-
 def make_store(folder: str | Path, config: SynthesisConfig) -> SampleStore:
-    """Make the phantoms of a data set and write them.
+    """Make the series of a data set and write them.
 
     The same config gives the same store, whatever the number of workers.
     """
-    return write_store(folder, _phantoms(config), config.preprocess.fingerprint)
+    samples = chain(_phantoms(config), _inserted(config))
+    return write_store(folder, samples, config.preprocess.fingerprint)
 
 
 def _phantoms(config: SynthesisConfig) -> Iterator[SliceSample]:
@@ -129,3 +141,15 @@ def _phantoms(config: SynthesisConfig) -> Iterator[SliceSample]:
     with ProcessPoolExecutor(config.workers) as pool:
         for samples in pool.map(make, seeds, chunksize=4):
             yield from samples
+
+
+def _inserted(config: SynthesisConfig) -> Iterator[SliceSample]:
+    number = config.seed + config.phantom_series  # one series number a real CT
+    for source in config.backgrounds:
+        for volume in load_volumes(source):
+            background = measure_background(volume)
+            for turn in range(config.insertions_per_background):
+                rng = np.random.default_rng([config.seed, 3, number, turn])
+                filled = fill(background, rng)
+                yield from keep(_samples(filled, number, config), config, rng)
+            number += 1

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+
+from raypipe.knowledge.graph import load_graph
+from raypipe.phantom import (
+    KINDS,
+    Organ,
+    PhantomSpec,
+    estimate_noise,
+    estimate_organs,
+    insert_lesions,
+    make_phantom,
+    slice_boxes,
+)
+from raypipe.phantom.lesion_kinds import plan_lesion
+
+ABDOMEN = {"region": "abdomen", "shape_zyx": (45, 80, 80), "spacing_zyx_mm": (5.0, 4.4, 4.4)}
+HEAD = {
+    "intracranial_haemorrhage", "subdural_haematoma", "brain_infarct"
+}  # fmt: skip
+
+
+def _spec(label: str, seed: int = 1, **changes: object) -> PhantomSpec:
+    chosen: dict[str, object] = {
+        "region": "head" if label in HEAD else "chest_abdomen",
+        "shape_zyx": (40, 96, 96) if label in HEAD else (90, 96, 96),
+        "spacing_zyx_mm": (4.0, 2.4, 2.4) if label in HEAD else (4.0, 3.6, 3.6),
+        "noise_hu": 3.0 if label in HEAD else 8.0,
+        "lesions": (label,),
+        "seed": seed,
+    }
+    return PhantomSpec.model_validate(chosen | changes)
+
+
+@pytest.mark.parametrize("label", sorted(KINDS))
+def test_the_truth_of_every_kind_holds(label: str) -> None:
+    spec = _spec(label)
+    phantom = make_phantom(spec)
+    assert len(phantom.lesions) == 1
+    lesion = phantom.lesions[0]
+    mask = phantom.lesion_map == 1
+    found = np.argwhere(mask)
+    assert lesion.label == label
+    assert lesion.box_zyx.lower_zyx == tuple(found.min(axis=0))
+    assert lesion.box_zyx.upper_zyx == tuple(found.max(axis=0) + 1)
+    assert lesion.voxels == len(found)
+    assert lesion.mean_hu == pytest.approx(float(phantom.volume.hu[mask].mean()), abs=1e-3)
+    assert lesion.diameter_mm == max(phantom.volume.geometry.size_mm(lesion.box_zyx)[1:])
+    # the same body without the lesion differs inside it by the stated contrast
+    without = make_phantom(spec.model_copy(update={"lesions": 0}))
+    change = phantom.volume.hu[mask].astype(float) - without.volume.hu[mask]
+    assert change.mean() == pytest.approx(
+        lesion.contrast_hu, abs=6 + 0.05 * abs(lesion.contrast_hu)
+    )
+    assert abs(lesion.contrast_hu) > 4
+
+
+@pytest.mark.parametrize("label", sorted(KINDS))
+def test_attributes_are_values_of_the_knowledge_graph(label: str) -> None:
+    allowed = load_graph().finding(label).attributes
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        plan = plan_lesion(label, rng, subtle=None)
+        assert plan.margin in allowed["margin"]
+        assert plan.density in allowed["density"]
+        assert plan.shape in allowed["shape"]
+    assert KINDS[label].graded == ("severity" in allowed)
+
+
+def test_sides_follow_the_patient() -> None:
+    seen = set()
+    for seed in range(4):
+        phantom = make_phantom(_spec("renal_cyst", seed, **ABDOMEN))
+        for lesion in phantom.lesions:
+            assert lesion.side == ("left" if lesion.center_lps_mm[0] > 0 else "right")
+            seen.add(lesion.side)
+    assert seen == {"left", "right"}
+
+
+def test_subtle_means_small_or_faint() -> None:
+    small = [
+        lesion
+        for seed in range(3)
+        for lesion in make_phantom(
+            _spec("pulmonary_nodule", seed, shape_zyx=(24, 96, 96), subtle=True)
+        ).lesions
+    ]
+    assert small
+    assert all(lesion.diameter_mm < 16 for lesion in small)
+    faint = make_phantom(_spec("brain_infarct")).lesions[0]
+    assert faint.subtle and abs(faint.contrast_hu) < 60
+
+
+def test_lesions_do_not_overlap_and_are_counted() -> None:
+    phantom = make_phantom(_spec("pulmonary_nodule", lesions=("pulmonary_nodule",) * 6))
+    counts = np.bincount(phantom.lesion_map.ravel(), minlength=7)[1:]
+    assert [lesion.voxels for lesion in phantom.lesions] == list(counts[: len(phantom.lesions)])
+    assert len(phantom.lesions) >= 4
+
+
+def test_slice_boxes_are_tight() -> None:
+    phantom = make_phantom(_spec("liver_mass", 2))
+    z = round(phantom.lesions[0].box_zyx.center_zyx[0])
+    ((index, box),) = slice_boxes(phantom.lesion_map, z)
+    rows, columns = np.nonzero(phantom.lesion_map[z] == 1)
+    assert index == 0
+    assert box.lower_zyx == (z, rows.min(), columns.min())
+    assert box.upper_zyx == (z + 1, rows.max() + 1, columns.max() + 1)
+
+
+def test_an_unknown_label_is_refused() -> None:
+    with pytest.raises(ValueError, match="liver_spot"):
+        make_phantom(_spec("liver_mass", lesions=("liver_spot",)))
+
+
+def test_organs_are_found_again_without_their_map() -> None:
+    phantom = make_phantom(
+        PhantomSpec(shape_zyx=(60, 128, 128), spacing_zyx_mm=(4.0, 2.8, 2.8), lesions=0, seed=3)
+    )
+    guess = estimate_organs(phantom.volume.hu, phantom.volume.geometry)
+    for side in (Organ.LUNG_LEFT, Organ.LUNG_RIGHT):
+        true, found = phantom.organs == side, guess == side
+        overlap = 2 * (true & found).sum() / (true.sum() + found.sum())
+        assert overlap > 0.85, side
+    assert (guess == Organ.BONE).any()
+    assert 6 < estimate_noise(phantom.volume.hu, guess) < 30
+
+
+def test_lesions_go_into_a_background_without_a_map() -> None:
+    phantom = make_phantom(
+        PhantomSpec(
+            region="head", shape_zyx=(40, 96, 96), spacing_zyx_mm=(4.0, 2.4, 2.4), noise_hu=3.0,
+            lesions=0, seed=2,
+        )
+    )  # fmt: skip
+    hu, geometry = phantom.volume.hu, phantom.volume.geometry
+    organs = estimate_organs(hu, geometry)
+    inserted = insert_lesions(
+        hu, geometry, organs, np.random.default_rng(0), labels=sorted(HEAD), noise_hu=3.0
+    )
+    assert {lesion.label for lesion in inserted.lesions} == HEAD
+    outside = inserted.lesion_map == 0
+    assert np.array_equal(phantom.volume.hu, hu)
+    changed = np.abs(inserted.hu - hu) > 0.5
+    assert changed[~outside].mean() > 0.9
+    assert changed[outside].mean() < 0.05
+
+
+@pytest.mark.shared_data
+def test_lungs_and_brain_are_found_in_real_ct(shared_data: object) -> None:
+    import SimpleITK
+
+    from raypipe.geometry import Geometry
+
+    for folder, expected, absent in (
+        ("ge_chest_abdomen_pelvis", Organ.LUNG_LEFT, Organ.BRAIN),
+        ("ge_head_tilt", Organ.BRAIN, Organ.LUNG_LEFT),
+    ):
+        files = [p for p in (shared_data / "dicom" / folder).rglob("*") if p.is_file()]  # type: ignore[operator]
+        reader = SimpleITK.ImageSeriesReader()
+        parent = str(files[0].parent)
+        reader.SetFileNames(
+            reader.GetGDCMSeriesFileNames(parent, reader.GetGDCMSeriesIDs(parent)[0])
+        )
+        image = reader.Execute()
+        hu = np.clip(SimpleITK.GetArrayFromImage(image), -1024, 3071).astype(np.int16)
+        affine = np.eye(4)
+        direction = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+        affine[:3, :3], affine[:3, 3] = direction[:, ::-1], image.GetOrigin()
+        organs = estimate_organs(hu, Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine))
+        assert (organs == expected).mean() > 0.02
+        assert not (organs == absent).any()
