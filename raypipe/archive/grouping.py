@@ -168,9 +168,7 @@ def _identity(entries: Sequence[Entry], what: str) -> str:
 
 
 def _rejected(entries: list[Entry], reason: str) -> Group:
-    messages = Counter(
-        e.header.message or "differs from the stack of its series" for e in entries
-    )
+    messages = Counter(e.header.message or "differs from the stack of its series" for e in entries)
     return Group(
         entries=tuple(sorted(entries, key=_order_key)),
         identity=_identity(entries, reason),

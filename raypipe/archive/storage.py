@@ -94,12 +94,12 @@ def _s3_filesystem(config: StorageConfig) -> Any:
         endpoint_url=config.s3_endpoint,
         client_kwargs=client,
         config_kwargs={
-            "retries": {"max_attempts": config.retries + 1, "mode": "standard"},
+            "retries": {"total_max_attempts": config.retries + 1, "mode": "standard"},
             "connect_timeout": config.connect_timeout_s,
             "read_timeout": config.read_timeout_s,
             "max_pool_connections": config.concurrency,
         },
-        default_block_size=1 << 20,
+        default_block_size=5 << 20,  # the least that a multipart upload may have
         default_fill_cache=False,
         use_listings_cache=False,
     )

@@ -37,6 +37,8 @@ def start_ray(run: RunConfig) -> None:
 
 
 def _local_options(run: RunConfig) -> dict[str, Any]:
+    # Ray warns of every actor of Ray Data that its arguments could get lost; they cannot here.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # The actors' logical CPUs come on top of the real ones: they mostly wait for each other, and
     # counting them against the loaders would leave cores idle.
     cores = len(os.sched_getaffinity(0))

@@ -73,9 +73,10 @@ _DOUBT = re.compile(
 _CLAUSE_END = re.compile(r"[;:]|\b(?:but|however|although)\b", re.I)
 _NUMBER = r"\d+(?:\.\d+)?"
 _SIZE = re.compile(
-    rf"(?<![\w.-])({_NUMBER}(?:\s*[x×]\s*{_NUMBER}){{0,2}})[\s-]*(mm|cm|millimet|centimet)", re.I
+    rf"(?<![\w.-])({_NUMBER}(?:\s*[x\u00d7]\s*{_NUMBER}){{0,2}})[\s-]*(mm|cm|millimet|centimet)",
+    re.I,
 )
-_HU = re.compile(rf"(?<![\w.])([-−]?{_NUMBER})\s*HU\b", re.I)
+_HU = re.compile(rf"(?<![\w.])([-\u2212]?{_NUMBER})\s*HU\b", re.I)
 _SIDE = re.compile(r"\b(left|right|midline|bilateral|both)\b", re.I)
 _VERTEBRA = re.compile(r"(?:C[1-7]|T(?:[1-9]|1[0-2])|L[1-5]|S[1-5])")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,59}")
@@ -178,19 +179,25 @@ class Terminology:
 
     def read(self, sentence: str) -> Statement:
         """The facts that a sentence states."""
+        mentions = tuple(self._mentions(sentence))
+        rest = sentence  # names may hold words such as "ground-glass" or "midline"
+        for mention in mentions:
+            rest = (
+                f"{rest[: mention.start]}{'_' * (mention.end - mention.start)}{rest[mention.end :]}"
+            )
         attributes: dict[str, set[str]] = {}
-        for match in _ADJECTIVE.finditer(sentence):
+        for match in _ADJECTIVE.finditer(rest):
             name, value = _VALUE_OF_ADJECTIVE[match.group().lower()]
             attributes.setdefault(name, set()).add(value)
-        sides = {match.group(1).lower() for match in _SIDE.finditer(sentence)}
+        sides = {match.group(1).lower() for match in _SIDE.finditer(rest)}
         if sides & {"bilateral", "both"}:
             sides = (sides - {"bilateral", "both"}) | {"left", "right"}
         return Statement(
-            mentions=tuple(self._mentions(sentence)),
+            mentions=mentions,
             sides=frozenset(sides),
             levels=frozenset(match.group() for match in self._levels.finditer(sentence)),
             sizes_mm=tuple(_size_mm(match) for match in _SIZE.finditer(sentence)),
-            hu=tuple(float(m.group(1).replace("−", "-")) for m in _HU.finditer(sentence)),
+            hu=tuple(float(m.group(1).replace("\u2212", "-")) for m in _HU.finditer(sentence)),
             attributes={name: frozenset(values) for name, values in attributes.items()},
         )
 
@@ -309,8 +316,11 @@ def _any_of(words: Iterable[str]) -> re.Pattern[str]:
 
 _VALUE_OF_ADJECTIVE = {
     **{words: key for key, words in _ADJECTIVES.items()},
-    **{f"{value.replace('_', '-')} margins": ("margin", value)
-       for name, value in _ADJECTIVES if name == "margin"},
+    **{
+        f"{value.replace('_', '-')} margins": ("margin", value)
+        for name, value in _ADJECTIVES
+        if name == "margin"
+    },
 }
 _ADJECTIVE = _any_of(_VALUE_OF_ADJECTIVE)
 

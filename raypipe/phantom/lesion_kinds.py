@@ -33,7 +33,6 @@ class LesionKind:
         margins, densities: drawn from, with weights by repetition.
         elongation: longest over shortest axis, at most.
         near: its centre lies within 10 to 30 mm of these, where the map knows them.
-        graded: whether it carries a severity.
     """
 
     organs: tuple[Organ, ...]
@@ -47,7 +46,6 @@ class LesionKind:
     densities: tuple[Density, ...]
     elongation: float = 1.3
     near: tuple[Organ, ...] = ()
-    graded: bool = False
 
 
 _FATS = (Organ.MEDIASTINAL_FAT, Organ.ABDOMINAL_FAT)
@@ -64,12 +62,12 @@ KINDS: dict[str, LesionKind] = {
         elongation=1.6,
     ),
     "pulmonary_consolidation": LesionKind(
-        graded=True, organs=LUNGS, inside=0.5, spread=LUNGS, diameter_mm=(35, 110), hu=(-20, 50),
+        organs=LUNGS, inside=0.5, spread=LUNGS, diameter_mm=(35, 110), hu=(-20, 50),
         margins=("ill_defined",), densities=("soft_tissue",), elongation=2.0,
     ),
     "pleural_effusion": LesionKind(
         organs=(Organ.LUNG_RIGHT, Organ.LUNG_LEFT), spread=LUNGS, diameter_mm=(12, 60),
-        hu=(3, 25), graded=True,
+        hu=(3, 25),
         form="effusion", densities=("fluid",),
     ),
     "liver_cyst": LesionKind(
@@ -113,16 +111,16 @@ KINDS: dict[str, LesionKind] = {
         margins=("smooth", "ill_defined"), densities=("soft_tissue",),
     ),
     "intracranial_haemorrhage": LesionKind(
-        graded=True, organs=(Organ.BRAIN,), inside=0.85, diameter_mm=(12, 60), hu=(56, 78),
+        organs=(Organ.BRAIN,), inside=0.85, diameter_mm=(12, 60), hu=(56, 78),
         spread=(Organ.BRAIN, Organ.CSF), margins=("smooth", "irregular"),
         densities=("hyperdense",), elongation=1.7,
     ),
     "subdural_haematoma": LesionKind(
-        graded=True, organs=(Organ.BRAIN,), diameter_mm=(6, 22), hu=(48, 75), form="subdural",
+        organs=(Organ.BRAIN,), diameter_mm=(6, 22), hu=(48, 75), form="subdural",
         spread=(Organ.BRAIN, Organ.CSF), densities=("hyperdense",),
     ),
     "brain_infarct": LesionKind(
-        graded=True, organs=(Organ.BRAIN,), inside=0.7, diameter_mm=(15, 75), contrast_hu=(-18, -7),
+        organs=(Organ.BRAIN,), inside=0.7, diameter_mm=(15, 75), contrast_hu=(-18, -7),
         spread=(Organ.BRAIN,), margins=("ill_defined",), densities=("hypodense",), elongation=1.9,
     ),
 }  # fmt: skip

@@ -249,9 +249,12 @@ def _truth(
     )
     center = geometry.to_lps_mm(box.center_zyx)
     diameter = max(geometry.size_mm(box)[1:])
-    attributes = {"density": plan.density, "shape": plan.shape, "margin": plan.margin}
-    if plan.kind.graded:
-        attributes["severity"] = severity(plan.label, plan.diameter_mm)
+    attributes = {
+        "density": plan.density,
+        "shape": plan.shape,
+        "margin": plan.margin,
+        "severity": severity(plan.label, plan.diameter_mm),
+    }
     return Lesion(
         label=plan.label,
         box_zyx=box,

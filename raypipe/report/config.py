@@ -80,7 +80,10 @@ class ReportConfig(Settings):
         5, ge=1, le=20, description="Lines of the impression about findings."
     )
     request_timeout_s: float = Field(
-        120.0, gt=0, description="Time limit of one request, in s, without its wait in the queue."
+        600.0,
+        gt=0,
+        description="Time limit of one request, in s, without its wait in the queue; generous, "
+        "because a CPU engine that shares its cores may crawl.",
     )
     vllm: VllmConfig = VllmConfig()
     server: ServerConfig = ServerConfig()

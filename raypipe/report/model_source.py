@@ -93,7 +93,9 @@ def _converted(gguf: Path, cache_folder: Path) -> Path:
     """The folder of a converted model; made once even where several processes ask at once."""
     stat = gguf.stat()
     identity = f"{_FORM}:{gguf.name}:{stat.st_size}:{_head_hash(gguf)}"
-    folder = cache_folder / f"smollm2-{hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()}"
+    folder = (
+        cache_folder / f"smollm2-{hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()}"
+    )
     if folder.is_dir():
         return folder
     cache_folder.mkdir(parents=True, exist_ok=True)

@@ -28,9 +28,7 @@ class ServerEngine:
         ConfigError: the environment variable of the key is not set.
     """
 
-    def __init__(
-        self, config: ServerConfig, model: str, request_timeout_s: float = 120.0
-    ) -> None:
+    def __init__(self, config: ServerConfig, model: str, request_timeout_s: float = 600.0) -> None:
         import openai
 
         self._model = model

@@ -40,7 +40,7 @@ class VllmEngine:
     """
 
     def __init__(
-        self, source: ModelSource, config: VllmConfig, request_timeout_s: float = 120.0
+        self, source: ModelSource, config: VllmConfig, request_timeout_s: float = 600.0
     ) -> None:
         self._source = source
         self._config = config

@@ -171,7 +171,9 @@ def _single_line(fact: Fact, cite: str) -> Phrase:
             options.append(seq(_capital(f"{side}{name}{place}"), cite))
             continue
         size = size_text(fact.size_mm)
-        options.append(seq(_capital(f"{side}{name}{place}"), one_of(", ", " measuring "), size, cite))
+        options.append(
+            seq(_capital(f"{side}{name}{place}"), one_of(", ", " measuring "), size, cite)
+        )
         if fact.term.countable:
             options.append(seq(_capital(f"{size} {side}{name}{place}"), cite))
     return one_of(*options)

@@ -63,7 +63,7 @@ class VolumeConfig(Settings):
         0.001, ge=0, le=1, description="Share of voxels from -300 to 300 HU, at least."
     )
     min_negative_share: float = Field(
-        0.0001, ge=0, le=1, description="Share of voxels below -20 HU, at least."
+        0.0001, ge=0, le=1, description="Share of voxels below 0 HU, at least."
     )
 
 

@@ -86,7 +86,7 @@ def check_ct_values(
         hu: (z, y, x).
         min_range_hu: between the 0.1 and 99.9 percentile; air and tissue are hundreds apart.
         min_soft_share: share of voxels from -300 to 300 HU.
-        min_negative_share: share of voxels below -20 HU; every CT holds air, fat or noise.
+        min_negative_share: share of voxels below 0 HU; every CT holds air, fat or noise.
 
     Raises:
         SeriesError: LABEL_MAP or HU_IMPLAUSIBLE.
@@ -104,11 +104,11 @@ def check_ct_values(
             Reason.HU_IMPLAUSIBLE,
             f"values span {high - low:.0f}, at least min_range_hu {min_range_hu:g} are expected",
         )
-    negative = np.count_nonzero(sample < -20) / sample.size
+    negative = np.count_nonzero(sample < 0) / sample.size
     if negative < min_negative_share:
         raise SeriesError(
             Reason.HU_IMPLAUSIBLE,
-            f"a share of {negative:.6f} lies below -20 HU, min_negative_share is "
+            f"a share of {negative:.6f} lies below 0 HU, min_negative_share is "
             f"{min_negative_share:g}; the values have no HU scale",
         )
     soft = np.count_nonzero((sample > -300) & (sample < 300)) / sample.size

@@ -66,7 +66,5 @@ def tissue(shape_yx: tuple[int, int] = (24, 20), seed: int = 0) -> NDArray[np.in
 def write_stack(folder: Path, z_mm: Iterable[float], name: str = "s", **elements: Any) -> Path:
     """One file a position, each with pixels of its own."""
     for i, z in enumerate(z_mm):
-        write_ct(
-            folder / f"{name}{i:03d}.dcm", tissue(seed=i), z, InstanceNumber=i + 1, **elements
-        )
+        write_ct(folder / f"{name}{i:03d}.dcm", tissue(seed=i), z, InstanceNumber=i + 1, **elements)
     return folder

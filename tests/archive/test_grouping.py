@@ -93,9 +93,7 @@ def test_other_grids_under_one_uid_are_other_volumes(
     write_stack(tmp_path / "a", Z_MM, name="p")
     for i in range(4):
         position = [-20.0, -30.0 + 2.0 * i, 50.0]
-        write_ct(
-            tmp_path / "a" / f"q{i}", tissue(), **{"ImagePositionPatient": position, **change}
-        )
+        write_ct(tmp_path / "a" / f"q{i}", tissue(), **{"ImagePositionPatient": position, **change})
     rows = index(tmp_path / "a")
     assert sizes(rows) == [4, 5]
     assert all("split_series" in row["flags"] for row in rows)
@@ -132,9 +130,7 @@ def test_one_slice_stored_twice_stays_in_the_volume(
     assert len(row["instances"]) == 13  # what to do is the volume's policy
 
 
-def test_without_series_uid_slices_of_one_kind_are_one_volume(
-    tmp_path: Path, index: Index
-) -> None:
+def test_without_series_uid_slices_of_one_kind_are_one_volume(tmp_path: Path, index: Index) -> None:
     write_stack(tmp_path / "in" / "a", Z_MM, SeriesInstanceUID="")
     write_stack(tmp_path / "in" / "b", Z_MM, SeriesInstanceUID="", ConvolutionKernel="SHARP")
     write_stack(tmp_path / "in" / "c", [0.0, 2.0], SeriesInstanceUID="", StudyInstanceUID="7.8")

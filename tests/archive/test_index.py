@@ -203,9 +203,7 @@ def test_callers_mistakes_are_config_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="folder of its own"):
         build_index(str(tmp_path / "archive" / "s000.dcm"), out, IndexConfig())
     with pytest.raises(ConfigError, match="another hash_key"):
-        build_index(
-            str(tmp_path / "archive"), out, IndexConfig(hash_key=SecretStr("other"))
-        )
+        build_index(str(tmp_path / "archive"), out, IndexConfig(hash_key=SecretStr("other")))
     with pytest.raises(ConfigError, match="mask"):
         build_index(str(tmp_path / "archive"), out, IndexConfig(hash_key=SecretStr("*" * 10)))
 

@@ -37,9 +37,7 @@ def pack(folder: Path, target: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.TGZ"])
-def test_members_read_like_files(
-    tmp_path: Path, phantom: Phantom, index: Index, name: str
-) -> None:
+def test_members_read_like_files(tmp_path: Path, phantom: Phantom, index: Index, name: str) -> None:
     write_dicom(phantom, tmp_path / "plain" / "series", DicomOptions(reverse=True))
     (tmp_path / "in").mkdir()
     pack(tmp_path / "plain", tmp_path / "in" / name)

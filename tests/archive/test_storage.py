@@ -75,7 +75,7 @@ def test_missing_things(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[StorageConfig]:
-    """An S3 server in this process, with an empty bucket "ct"."""
+    """An S3 server in this process, with an empty bucket "archive"."""
     from moto.server import ThreadedMotoServer
 
     with pytest.MonkeyPatch.context() as patch:
@@ -86,8 +86,8 @@ def s3() -> Iterator[StorageConfig]:
         server.start()
         host, port = server.get_host_and_port()
         config = StorageConfig(s3_endpoint=f"http://{host}:{port}")
-        filesystem, _ = filesystem_for("s3://ct", config)
-        filesystem.mkdir("ct")
+        filesystem, _ = filesystem_for("s3://archive", config)
+        filesystem.mkdir("archive")
         yield config
         server.stop()
 
@@ -113,11 +113,11 @@ def test_s3_gives_the_rows_and_volumes_of_the_folder(
     write_dicom(phantom, tmp_path / "packed", DicomOptions())
     for name in ("a.zip", "b.tar.gz"):
         pack(tmp_path / "packed", source / name)
-    upload(source, "s3://ct/archive", s3)
+    upload(source, "s3://archive/all", s3)
     build_index(str(source), str(tmp_path / "local"), IndexConfig())
-    summary = build_index("s3://ct/archive", "s3://ct/manifest", IndexConfig(), storage=s3)
+    summary = build_index("s3://archive/all", "s3://archive/manifest", IndexConfig(), storage=s3)
     local = read_manifest(str(tmp_path / "local"), LOCAL).to_pylist()
-    remote = read_manifest("s3://ct/manifest", s3).to_pylist()
+    remote = read_manifest("s3://archive/manifest", s3).to_pylist()
     assert [without_places(r) for r in remote] == [without_places(r) for r in local]
     assert summary.series == len(local) > 15
     for here, there in zip(local, remote, strict=True):
@@ -147,17 +147,17 @@ def test_s3_second_run_reads_nothing_and_first_only_headers(
 
     big = make_phantom(PhantomSpec(shape_zyx=(3, 256, 256), lesions=0))
     write_dicom(big, tmp_path / "series", DicomOptions())
-    upload(tmp_path / "series", "s3://ct/big", s3)
-    first = build_index("s3://ct/big", "s3://ct/big-manifest", IndexConfig(), storage=s3)
+    upload(tmp_path / "series", "s3://archive/big", s3)
+    first = build_index("s3://archive/big", "s3://archive/big-manifest", IndexConfig(), storage=s3)
     assert first.status_counts == {"ok": 1}
     assert 0 < first.bytes_read < first.source_bytes / 4
-    again = build_index("s3://ct/big", "s3://ct/big-manifest", IndexConfig(), storage=s3)
+    again = build_index("s3://archive/big", "s3://archive/big-manifest", IndexConfig(), storage=s3)
     assert (again.files_read, again.bytes_read, again.series) == (0, 0, 1)
 
 
 def test_s3_object_that_went_away(s3: StorageConfig) -> None:
     with pytest.raises(SeriesError) as caught:
-        read_bytes("s3://ct/nothing/here", s3)
+        read_bytes("s3://archive/nothing/here", s3)
     assert caught.value.reason is Reason.SOURCE_MISSING
 
 
@@ -167,11 +167,9 @@ def test_s3_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = StorageConfig(
-        s3_endpoint=f"http://127.0.0.1:{port}", retries=0, connect_timeout_s=1.0
-    )
+    config = StorageConfig(s3_endpoint=f"http://127.0.0.1:{port}", retries=0, connect_timeout_s=1.0)
     with pytest.raises(SeriesError) as caught:
-        read_bytes("s3://ct/x", config)
+        read_bytes("s3://archive/x", config)
     assert caught.value.reason is Reason.SOURCE_UNREADABLE
     assert caught.value.status.value == "failed"
 
@@ -189,13 +187,20 @@ class _Flaky(threading.Thread):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                self._answer(with_body=True)
+
+            def do_HEAD(self) -> None:
+                self._answer(with_body=False)
+
+            def _answer(self, *, with_body: bool) -> None:
                 fault = left[0] > 0
                 left[0] -= 1
                 body = b"" if fault else b"pixels"
                 self.send_response(503 if fault else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                if with_body:
+                    self.wfile.write(body)
 
             def log_message(self, *args: object) -> None:
                 """Say nothing."""
@@ -212,6 +217,6 @@ def test_transient_faults_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     flaky = _Flaky(faults=2)
     flaky.start()
     endpoint = f"http://127.0.0.1:{flaky.server.server_port}"
-    assert read_bytes("s3://ct/x", StorageConfig(s3_endpoint=endpoint)) == b"pixels"
+    assert read_bytes("s3://archive/x", StorageConfig(s3_endpoint=endpoint)) == b"pixels"
     flaky.server.shutdown()
     flaky.server.server_close()

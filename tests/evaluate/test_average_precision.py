@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raypipe.evaluate.config import DetectionEvaluationConfig
@@ -16,6 +16,7 @@ from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSerie
 from tests.evaluate.cohorts import LABELS, box, cohorts, perfect, random_cohort
 
 PLAIN = DetectionEvaluationConfig(bootstrap=0)
+PROPERTIES = settings(deadline=None, max_examples=50)
 Cohort = tuple[list[TruthSeries], list[ClaimSeries]]
 
 
@@ -123,6 +124,7 @@ def test_subtle_lesions_are_judged_apart() -> None:
     assert half.measure("box", "sensitivity", MICRO, iou=0.1, group="not subtle").value == 0.0
 
 
+@PROPERTIES
 @given(cohorts())
 def test_perfect_claims_are_perfect(cohort: Cohort) -> None:
     truths, _ = cohort
@@ -134,6 +136,7 @@ def test_perfect_claims_are_perfect(cohort: Cohort) -> None:
     assert result.measure("box", "false_positives", MICRO, iou=0.5).value == 0.0
 
 
+@PROPERTIES
 @given(cohorts(), st.randoms(use_true_random=False))
 def test_order_changes_nothing(cohort: Cohort, random: object) -> None:
     truths, claims = cohort
@@ -153,6 +156,7 @@ def test_order_changes_nothing(cohort: Cohort, random: object) -> None:
         assert after[key] == (None if value is None else pytest.approx(value, abs=1e-12)), key
 
 
+@PROPERTIES
 @given(cohorts(), st.sampled_from(LABELS[:2]), st.floats(0.0, 1.0))
 def test_a_false_positive_never_helps(cohort: Cohort, label: str, score: float) -> None:
     truths, claims = cohort
@@ -168,6 +172,7 @@ def test_a_false_positive_never_helps(cohort: Cohort, label: str, score: float) 
                 assert value <= measure.value + 1e-12, measure.key
 
 
+@PROPERTIES
 @given(cohorts())
 def test_the_last_false_positive_leaves_ap_alone(cohort: Cohort) -> None:
     truths, claims = cohort
@@ -177,6 +182,7 @@ def test_the_last_false_positive_leaves_ap_alone(cohort: Cohort) -> None:
     assert ap(truths, worse) == pytest.approx(ap(truths, claims))
 
 
+@PROPERTIES
 @given(cohorts())
 def test_a_second_box_on_a_lesion_is_a_false_positive(cohort: Cohort) -> None:
     truths, _ = cohort

@@ -114,9 +114,8 @@ def test_slope_and_intercept_are_undone_by_the_reader(tmp_path: Path) -> None:
     options = DicomOptions(rescale_slope=2.0, rescale_intercept=-1000.0)
     image = _read_series(write_dicom(phantom, tmp_path, options).paths)
     assert np.abs(SimpleITK.GetArrayFromImage(image) - phantom.volume.hu).max() <= 1
-    nifti = SimpleITK.ReadImage(
-        str(write_nifti(phantom, tmp_path / "v.nii", slope=2, intercept=-1000))
-    )
+    path = write_nifti(phantom, tmp_path / "v.nii", slope=2, intercept=-1000)
+    nifti = SimpleITK.ReadImage(str(path))
     assert np.abs(SimpleITK.GetArrayFromImage(nifti) - phantom.volume.hu).max() <= 1
 
 

@@ -1,0 +1,190 @@
+"""CT slices on axes: window, boxes of truth and claims, attention, a scale bar in mm.
+
+In: HU of a slice and what lies on it. Out: drawn axes. Does not know: volumes, networks, files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.image import AxesImage
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from raypipe.evaluate.plot_style import CLAIM_COLOUR, NORMAL, SMALL, TRUTH_COLOUR
+from raypipe.knowledge.windows import SOFT_TISSUE, Window
+
+HEAT = "inferno"
+SCALE_BARS_MM = (5, 10, 20, 50, 100)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceBox:
+    """A box within a slice.
+
+    Args:
+        lower_yx: near corner in voxels, half-open as in Box.
+        upper_yx: far corner in voxels.
+        text: what stands beside it, "" for nothing.
+    """
+
+    lower_yx: tuple[float, float]
+    upper_yx: tuple[float, float]
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SliceView:
+    """One slice and what lies on it.
+
+    Args:
+        hu_yx: (y, x) HU.
+        spacing_yx_mm: None where unknown; the slice is then drawn with square voxels, no scale.
+        window: HU range that becomes grey.
+        heat_yx: attention from 0 to 1 over the same field of view, of any shape; or None.
+        truth: boxes of lesions that are there.
+        claims: boxes that were claimed.
+    """
+
+    hu_yx: NDArray[np.generic] = field(repr=False)
+    spacing_yx_mm: tuple[float, float] | None = None
+    window: Window = SOFT_TISSUE
+    heat_yx: NDArray[np.generic] | None = field(default=None, repr=False)
+    truth: tuple[SliceBox, ...] = ()
+    claims: tuple[SliceBox, ...] = ()
+
+
+def draw_slice(
+    axes: Axes,
+    view: SliceView,
+    *,
+    truth: bool = True,
+    claims: bool = True,
+    heat: bool = True,
+    caption: bool = True,
+) -> AxesImage | None:
+    """Draw a slice and the chosen layers.
+
+    Args:
+        axes: to draw on.
+        view: the slice.
+        truth: draw the boxes of the truth (solid).
+        claims: draw the claimed boxes (dashed).
+        heat: lay the attention over it, more opaque where it is higher.
+        caption: name the window in HU.
+
+    Returns:
+        The attention's image for a colour bar, None where none was drawn.
+    """
+    hu: Any = np.asarray(view.hu_yx, dtype=np.float32)
+    grey: NDArray[np.float32] = view.window.apply(hu)
+    rows, columns = grey.shape
+    sy, sx = view.spacing_yx_mm or (1.0, 1.0)
+    extent = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+    axes.imshow(grey, cmap="gray", vmin=0.0, vmax=1.0, extent=extent, interpolation="bilinear")
+    attention = None
+    if heat and view.heat_yx is not None:
+        attention = axes.imshow(
+            np.asarray(view.heat_yx, dtype=np.float32),
+            cmap=_rising_alpha(),
+            vmin=0.0,
+            vmax=1.0,
+            extent=extent,
+            interpolation="bilinear",
+        )
+    _draw_boxes(axes, view.truth if truth else (), TRUTH_COLOUR, "-", above=True)
+    _draw_boxes(axes, view.claims if claims else (), CLAIM_COLOUR, (0, (3, 1.5)), above=False)
+    axes.set_aspect(sy / sx)
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
+    axes.set_xticks(())
+    axes.set_yticks(())
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if view.spacing_yx_mm is not None:
+        _scale_bar(axes, columns, rows, sx)
+    if caption:
+        _caption(axes, view.window)
+    return attention
+
+
+def _rising_alpha() -> ListedColormap:
+    from matplotlib import colormaps
+
+    colours = colormaps[HEAT](np.linspace(0.0, 1.0, 256))
+    colours[:, 3] = np.clip(np.linspace(0.0, 1.0, 256) * 1.3 - 0.1, 0.0, 0.7)
+    return ListedColormap(colours, name="attention")
+
+
+def _draw_boxes(
+    axes: Axes,
+    boxes: Sequence[SliceBox],
+    colour: str,
+    line: str | tuple[int, tuple[float, ...]],
+    *,
+    above: bool,
+) -> None:
+    for box in boxes:
+        (y0, x0), (y1, x1) = box.lower_yx, box.upper_yx
+        outline = Rectangle(
+            (x0 - 0.5, y0 - 0.5),
+            x1 - x0,
+            y1 - y0,
+            fill=False,
+            edgecolor=colour,
+            linewidth=1.1,
+            linestyle=line,
+            path_effects=[withStroke(linewidth=2.0, foreground="#000000A0")],
+        )
+        axes.add_patch(outline)
+        if box.text:
+            axes.annotate(
+                box.text,
+                (x0 - 0.5, (y0 if above else y1) - 0.5),
+                xytext=(0, 2 if above else -2),
+                textcoords="offset points",
+                fontsize=SMALL - 0.5,
+                color=colour,
+                va="bottom" if above else "top",
+                annotation_clip=True,
+                path_effects=[withStroke(linewidth=1.5, foreground="black")],
+            )
+
+
+def _scale_bar(axes: Axes, columns: int, rows: int, spacing_x_mm: float) -> None:
+    width_mm = columns * spacing_x_mm
+    fitting = [length for length in SCALE_BARS_MM if length <= 0.35 * width_mm]
+    if not fitting:
+        return
+    length = fitting[-1]
+    right, y = columns * 0.96, rows * 0.955
+    left = right - length / spacing_x_mm
+    edge = [withStroke(linewidth=3.2, foreground="black")]
+    axes.plot((left, right), (y, y), color="white", linewidth=1.8, path_effects=edge)
+    axes.annotate(
+        f"{length} mm",
+        ((left + right) / 2, y),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=SMALL,
+        color="white",
+        path_effects=[withStroke(linewidth=1.5, foreground="black")],
+    )
+
+
+def _caption(axes: Axes, window: Window) -> None:
+    axes.text(
+        0.02,
+        0.03,
+        f"{window.low_hu:g} to {window.high_hu:g} HU",
+        transform=axes.transAxes,
+        fontsize=NORMAL - 1.5,
+        color="white",
+        path_effects=[withStroke(linewidth=1.5, foreground="black")],
+    )
