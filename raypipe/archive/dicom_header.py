@@ -4,22 +4,28 @@ In: a file at its beginning. Out: a Header. Elements are skipped, not read, unle
 Does not know: other objects of the series, pixels.
 """
 
-import math
-import re
+import io
 import struct
-from collections.abc import Sequence
 from typing import Any
 
-import pydicom
 from pydantic import SecretStr
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from raypipe.archive.anatomy import body_part
-from raypipe.archive.headers import Header, HeadFile, other
+from raypipe.archive.ct_checks import RejectionError, check_ct_image
+from raypipe.archive.elements import (
+    code_of,
+    declared_syntax,
+    found_encoding,
+    number_of,
+    parse,
+    text_of,
+    vendor_of,
+)
+from raypipe.archive.headers import FIRST_BYTES, Header, HeadFile, other
 from raypipe.archive.identity import keyed_hash
 from raypipe.archive.planes import frame_distance_mm, frame_planes
+from raypipe.archive.trim import trim
 from raypipe.errors import Reason, SeriesError
 
 GEOMETRY_KEYWORDS = (
@@ -70,24 +76,8 @@ _KEYWORDS = (
 )
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_CT_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.2",
-    "1.2.840.10008.5.1.4.1.1.2.1",
-    "1.2.840.10008.5.1.4.1.1.2.2",
-)
-_LOCALIZER = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM"}
-_CAPTURE = {"SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "SCREENSHOT", "PROTOCOL", "DOSE_INFO"}
 _NO_AGENT = {"NONE", "NO", "N", "0", "NATIVE", "WITHOUT"}
 _PIXELS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
-
-
-class _RejectionError(Exception):
-    """Ends the reading of a header with a reason."""
-
-    def __init__(self, reason: Reason, message: str, *, alone: bool = False) -> None:
-        super().__init__(message)
-        self.reason, self.message, self.alone = reason, message, alone
 
 
 def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
@@ -97,7 +87,7 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
         SeriesError: the bytes could not be fetched.
     """
     try:
-        dataset = parse(file, _KEYWORDS)
+        dataset = _parse(file)
     except SeriesError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises anything on damaged bytes
@@ -116,13 +106,13 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
     except Exception as error:  # noqa: BLE001 - a value that breaks its VR
         kind = type(error).__name__
         return other(Reason.HEADER_UNREADABLE, f"a value of the header is damaged ({kind})")
-    pixels = _pixel_element(file, size, dataset)
+    has_pixels, encapsulated = _pixel_element(file, size, dataset)
     try:
-        _check(dataset, pixels, facts)
+        check_ct_image(dataset, has_pixels=has_pixels, encapsulated=encapsulated)
         facts.update(_geometry(dataset))
     except SeriesError as error:
         facts.update(reason=error.reason.value, message=error.message)
-    except _RejectionError as rejection:
+    except RejectionError as rejection:
         facts.update(
             reason=rejection.reason.value, message=rejection.message, alone=rejection.alone
         )
@@ -136,33 +126,19 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
     return Header(kind="dicom", **facts)
 
 
-def parse(file: Any, keywords: Sequence[str]) -> FileDataset:
-    """Read a header up to the pixels; the file then stands at the pixel element.
-
-    Element values that break their VR are kept as they are: real archives are full of them.
-    """
-    return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
-
-
-def declared_syntax(dataset: FileDataset) -> UID:
-    """The transfer syntax of the file, guessed from the encoding where none is declared."""
-    declared = getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID")
-    if declared:
-        return UID(str(declared))
-    implicit, little = found_encoding(dataset)
-    if not little:
-        return UID("1.2.840.10008.1.2.2")
-    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-
-
-def found_encoding(dataset: FileDataset) -> tuple[bool, bool]:
-    """Whether the first element is implicit and little endian, as found, not as declared."""
-    for tag in list(dataset.keys()):
-        element = dataset.get_item(tag)
-        if isinstance(element, RawDataElement):
-            return element.is_implicit_VR, element.is_little_endian
-    implicit, little = dataset.original_encoding
-    return bool(implicit), bool(little)
+def _parse(file: HeadFile) -> FileDataset:
+    """The header; the file then stands at the pixel element, or at the end."""
+    for size in (FIRST_BYTES, 8 * FIRST_BYTES):
+        first = file.read(size)
+        file.seek(0)
+        trimmed = trim(first, _KEYWORDS)
+        if trimmed is not None:
+            dataset = parse(io.BytesIO(trimmed[0]), _KEYWORDS)
+            file.seek(trimmed[1])
+            return dataset
+        if len(first) < size or first[128:132] != b"DICM":
+            break  # a longer beginning would tell no more
+    return parse(file, _KEYWORDS)
 
 
 def _pixel_element(file: HeadFile, size: int, dataset: FileDataset) -> tuple[bool, bool | None]:
@@ -184,29 +160,9 @@ def _pixel_element(file: HeadFile, size: int, dataset: FileDataset) -> tuple[boo
     return length > 0 and begin < size, length == 0xFFFFFFFF
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
-    return "" if value is None else str(value).strip(" \0")
-
-
-def _code(text: str, limit: int = 16) -> str:
-    """A coded string as it may stand in a manifest: what is not a code is not repeated."""
-    text = text.strip().upper()
-    return text if re.fullmatch(rf"[A-Z0-9_ .\-]{{1,{limit}}}", text) else ""
-
-
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    value = dataset.get(keyword)
-    try:
-        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
-    except (TypeError, ValueError, IndexError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _identity(dataset: FileDataset, key: SecretStr) -> dict[str, Any]:
     def hashed(keyword: str) -> str:
-        text = _text(dataset, keyword)
+        text = text_of(dataset, keyword)
         return keyed_hash(text, key) if text else ""
 
     codes = [str(item.get("CodeValue", "")) for item in dataset.get("AnatomicRegionSequence") or ()]
@@ -215,53 +171,18 @@ def _identity(dataset: FileDataset, key: SecretStr) -> dict[str, Any]:
         "series": hashed("SeriesInstanceUID"),
         "frame_of_reference": hashed("FrameOfReferenceUID"),
         "concatenation": hashed("ConcatenationUID"),
-        "instance_uid": _text(dataset, "SOPInstanceUID"),
-        "modality": _code(_text(dataset, "Modality")),
-        "manufacturer": _manufacturer(_text(dataset, "Manufacturer")),
+        "instance_uid": text_of(dataset, "SOPInstanceUID"),
+        "modality": code_of(text_of(dataset, "Modality")),
+        "manufacturer": vendor_of(text_of(dataset, "Manufacturer")),
         "transfer_syntax": str(declared_syntax(dataset)),
-        "thickness_mm": _positive(_number(dataset, "SliceThickness")),
-        "kvp": _positive(_number(dataset, "KVP")),
+        "thickness_mm": _positive(number_of(dataset, "SliceThickness")),
+        "kvp": _positive(number_of(dataset, "KVP")),
         "contrast": _contrast(dataset),
-        "body_part": body_part(_text(dataset, "BodyPartExamined"), codes),
-        "kernel": _text(dataset, "ConvolutionKernel")[:32],
+        "body_part": body_part(text_of(dataset, "BodyPartExamined"), codes),
+        "kernel": text_of(dataset, "ConvolutionKernel")[:32],
         "discriminators": _discriminators(dataset, key),
-        "instance_number": int(_number(dataset, "InstanceNumber") or 0),
+        "instance_number": int(number_of(dataset, "InstanceNumber") or 0),
     }
-
-
-_VENDORS = (
-    ("SIEMENS", "SIEMENS"),
-    ("GE ", "GE"),
-    ("GENERAL ELECTRIC", "GE"),
-    ("PHILIPS", "PHILIPS"),
-    ("TOSHIBA", "TOSHIBA"),
-    ("CANON", "CANON"),
-    ("HITACHI", "HITACHI"),
-    ("FUJIFILM", "FUJIFILM"),
-    ("SHIMADZU", "SHIMADZU"),
-    ("NEUSOFT", "NEUSOFT"),
-    ("UIH", "UNITED IMAGING"),
-    ("UNITED IMAGING", "UNITED IMAGING"),
-    ("IMATRON", "IMATRON"),
-    ("ELSCINT", "ELSCINT"),
-    ("PICKER", "PICKER"),
-    ("MARCONI", "MARCONI"),
-    ("SAMSUNG", "SAMSUNG"),
-    ("NEUROLOGICA", "NEUROLOGICA"),
-    ("MINFOUND", "MINFOUND"),
-    ("ANKE", "ANKE"),
-    ("VARIAN", "VARIAN"),
-    ("RAYPIPE", "RAYPIPE"),
-)
-
-
-def _manufacturer(text: str) -> str:
-    """The vendor, from a closed list: the field is free text, and some archives abuse it."""
-    upper = text.upper() + " "
-    for beginning, vendor in _VENDORS:
-        if upper.startswith(beginning):
-            return vendor
-    return "OTHER" if text else ""
 
 
 def _positive(number: float | None) -> float | None:
@@ -272,7 +193,7 @@ def _contrast(dataset: Dataset) -> bool | None:
     """Whether an agent is recorded; the text itself is free and never kept."""
     if dataset.get("ContrastBolusAgentSequence"):
         return True
-    agent = _text(dataset, "ContrastBolusAgent").upper()
+    agent = text_of(dataset, "ContrastBolusAgent").upper()
     if not agent:
         return None  # the element is often empty where contrast was given
     return agent not in _NO_AGENT
@@ -282,99 +203,29 @@ def _discriminators(dataset: Dataset, key: SecretStr) -> tuple[str, ...]:
     """Facts that differ between volumes under one UID, most telling first; see `split`."""
     temporal = f"{dataset.get('TemporalPositionIndex')} {dataset.get('TemporalPositionIdentifier')}"
     cardiac = f"{dataset.get('NominalPercentageOfCardiacPhase')} {dataset.get('TriggerTime')}"
-    event = f"{_text(dataset, 'AcquisitionUID')} {_text(dataset, 'IrradiationEventUID')}"
+    event = f"{text_of(dataset, 'AcquisitionUID')} {text_of(dataset, 'IrradiationEventUID')}"
     return (
         temporal,
         cardiac,
-        _text(dataset, "AcquisitionNumber"),
+        text_of(dataset, "AcquisitionNumber"),
         keyed_hash(event, key)[:8],
-        _text(dataset, "EchoNumbers"),
-        _text(dataset, "ConvolutionKernel") + _text(dataset, "FilterType"),
-        _text(dataset, "ImageType"),
-        _text(dataset, "KVP"),
-        _text(dataset, "SeriesNumber"),
-        _text(dataset, "ReconstructionDiameter"),
-        _text(dataset, "SliceThickness"),
-        keyed_hash(_text(dataset, "FrameOfReferenceUID"), key)[:8],
-        _text(dataset, "AcquisitionTime"),
-        _text(dataset, "ContentTime"),
+        text_of(dataset, "EchoNumbers"),
+        text_of(dataset, "ConvolutionKernel") + text_of(dataset, "FilterType"),
+        text_of(dataset, "ImageType"),
+        text_of(dataset, "KVP"),
+        text_of(dataset, "SeriesNumber"),
+        text_of(dataset, "ReconstructionDiameter"),
+        text_of(dataset, "SliceThickness"),
+        keyed_hash(text_of(dataset, "FrameOfReferenceUID"), key)[:8],
+        text_of(dataset, "AcquisitionTime"),
+        text_of(dataset, "ContentTime"),
     )
-
-
-def _check(dataset: FileDataset, pixels: tuple[bool, bool | None], facts: dict[str, Any]) -> None:
-    has_pixels, encapsulated = pixels
-    syntax = declared_syntax(dataset)
-    modality = _text(dataset, "Modality")
-    native_little = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
-    misnamed = native_little and found_encoding(dataset)[0] != (syntax == ImplicitVRLittleEndian)
-    # Implicit bytes named explicit (or the reverse) hold the same pixels, so a CT is read all the
-    # same; of anything else the fault is told, because it says more than "not CT".
-    if misnamed and modality != "CT":
-        raise _RejectionError(
-            Reason.TRANSFER_SYNTAX_MISMATCH,
-            f"declared {syntax.name}, encoded otherwise; modality {facts['modality'] or 'missing'}",
-            alone=True,
-        )
-    if not modality:
-        raise _RejectionError(Reason.MODALITY_MISSING, "the header has no Modality")
-    if modality.upper() != "CT":
-        raise _RejectionError(Reason.NOT_CT, f"modality {facts['modality'] or 'unknown'}")
-    _check_class(dataset)
-    if not has_pixels:
-        raise _RejectionError(Reason.NO_PIXEL_DATA, "the object has no PixelData")
-    _check_image(dataset)
-    if not syntax.is_transfer_syntax:
-        raise _RejectionError(
-            Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the transfer syntax is not known"
-        )
-    if encapsulated is not None and encapsulated != syntax.is_encapsulated:
-        stored = "encapsulated" if encapsulated else "native"
-        raise _RejectionError(
-            Reason.TRANSFER_SYNTAX_MISMATCH,
-            f"declared {syntax.name}, but the pixels are {stored}",
-        )
-
-
-def _image_types(dataset: Dataset) -> set[str]:
-    value = dataset.get("ImageType") or ()
-    types = [value] if isinstance(value, str) else list(value)
-    return {str(t).strip().upper() for t in types}
-
-
-def _check_class(dataset: Dataset) -> None:
-    sop_class = _text(dataset, "SOPClassUID")
-    if sop_class.startswith(_SECONDARY_CAPTURE):
-        raise _RejectionError(Reason.SECONDARY_CAPTURE, "SOP class of secondary captures")
-    if _image_types(dataset) & _CAPTURE:
-        raise _RejectionError(Reason.SECONDARY_CAPTURE, "ImageType of a screen capture")
-    if sop_class and sop_class not in _CT_CLASSES:
-        name = UID(sop_class).name if UID(sop_class).is_valid else "not valid"
-        has_rows = "Rows" in dataset
-        raise _RejectionError(
-            Reason.NOT_CT if has_rows else Reason.NO_PIXEL_DATA,
-            f"SOP class {name if name != sop_class else 'unknown'} under modality CT",
-        )
-
-
-def _check_image(dataset: Dataset) -> None:
-    types = _image_types(dataset)
-    if any(t in _LOCALIZER for t in types):
-        raise _RejectionError(Reason.LOCALIZER, "ImageType names a localizer")
-    samples, photometric = (
-        dataset.get("SamplesPerPixel", 1),
-        _text(dataset, "PhotometricInterpretation"),
-    )
-    if samples != 1 or photometric not in ("MONOCHROME2", "MONOCHROME1", ""):
-        raise _RejectionError(
-            Reason.UNSUPPORTED_COLOR,
-            f"{samples} samples a pixel, {_code(photometric) or 'unknown'}",
-        )
 
 
 def _geometry(dataset: Dataset) -> dict[str, Any]:
     rows, columns = dataset.get("Rows"), dataset.get("Columns")
     if not rows or not columns:
-        raise _RejectionError(
+        raise RejectionError(
             Reason.HEADER_UNREADABLE, "Rows or Columns is missing or 0", alone=True
         )
     planes = frame_planes(dataset)
@@ -382,14 +233,14 @@ def _geometry(dataset: Dataset) -> dict[str, Any]:
     spacings = {p.spacing_yx_mm for p in planes}
     directions = {p.direction for p in planes}
     if len(spacings) > 1 or len(directions) > 1:
-        raise _RejectionError(
+        raise RejectionError(
             Reason.SHAPE_MISMATCH,
             f"one object holds frames of {len(directions)} orientations, {len(spacings)} spacings",
             alone=True,
         )
     phases = {p.temporal for p in planes}
     if len(phases) > 1 and len({p.position_lps_mm for p in planes}) < len(planes):
-        raise _RejectionError(
+        raise RejectionError(
             Reason.SHAPE_MISMATCH, f"one object holds {len(phases)} volumes", alone=True
         )
     facts: dict[str, Any] = {

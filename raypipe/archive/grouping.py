@@ -13,38 +13,16 @@ cosines), ascending; for axial slices of a supine patient this is towards the he
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from raypipe.archive.headers import Header
+from raypipe.archive.splitting import Entry, normal_of, order_key, positions_lps_mm, split
 from raypipe.errors import Reason
 from raypipe.types import Flag
 
-SAME_POSITION_MM = 0.05
 _SAME_COSINE = 1e-3
-_SHARED = 0.5
-"""Volumes under one UID share at least this part of the smaller one's positions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One file of an archive.
-
-    Args:
-        relative: path below the source, the same for disk and S3.
-        uri: address.
-        byte_size: in bytes.
-        header: what it is.
-    """
-
-    relative: str
-    uri: str
-    byte_size: int
-    header: Header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +132,6 @@ def _group_series(members: list[Entry]) -> list[Group]:
     return groups
 
 
-def _order_key(entry: Entry) -> tuple[int, str, str]:
-    return (entry.header.instance_number, entry.header.instance_uid, entry.relative)
-
-
 def _identity(entries: Sequence[Entry], what: str) -> str:
     """What a key is the hash of: the UID and what is special about this part of the series."""
     series = entries[0].header.series
@@ -170,7 +144,7 @@ def _identity(entries: Sequence[Entry], what: str) -> str:
 def _rejected(entries: list[Entry], reason: str) -> Group:
     messages = Counter(e.header.message or "differs from the stack of its series" for e in entries)
     return Group(
-        entries=tuple(sorted(entries, key=_order_key)),
+        entries=tuple(sorted(entries, key=order_key)),
         identity=_identity(entries, reason),
         reason=reason,
         message=min(messages, key=lambda m: (-messages[m], m)),
@@ -191,23 +165,14 @@ def _volume(part: list[Entry], repeated: list[Entry], *, several: bool) -> Group
         flags.append(Flag.SINGLE_SLICE)
     # The smallest instance UID tells the volumes of a series apart, whatever order they came in.
     discriminator = min(e.header.instance_uid or e.relative for e in part) if several else ""
-    along = _positions(part) @ _normal(part[0].header)
-    order = sorted(range(len(part)), key=lambda i: (round(float(along[i]), 3), _order_key(part[i])))
+    along = positions_lps_mm(part) @ normal_of(part[0].header)
+    order = sorted(range(len(part)), key=lambda i: (round(float(along[i]), 3), order_key(part[i])))
     return Group(
         entries=tuple(part[i] for i in order),
         identity=_identity(part, discriminator),
         flags=tuple(flags),
         repeated=tuple(repeated),
     )
-
-
-def _normal(header: Header) -> NDArray[np.float64]:
-    assert header.direction is not None, "a usable header has a direction"
-    return np.cross(header.direction[:3], header.direction[3:])
-
-
-def _positions(entries: Sequence[Entry]) -> NDArray[np.float64]:
-    return np.array([e.header.position_lps_mm for e in entries], dtype=np.float64)
 
 
 def _stacks(entries: list[Entry]) -> list[list[Entry]]:
@@ -246,7 +211,7 @@ def _stray_reason(stack: list[Entry], largest: list[Entry]) -> str:
     multi_frame = any(e.header.shape_zyx and e.header.shape_zyx[0] > 1 for e in (*stack, *largest))
     if stack is largest or len(stack) > 2 or len(largest) < 3 or multi_frame:
         return ""
-    along = abs(float(_normal(stack[0].header) @ _normal(largest[0].header)))
+    along = abs(float(normal_of(stack[0].header) @ normal_of(largest[0].header)))
     return Reason.LOCALIZER.value if along < 0.5 else Reason.SHAPE_MISMATCH.value
 
 
@@ -261,79 +226,3 @@ def _without_copies(stack: list[Entry]) -> tuple[list[Entry], list[Entry]]:
         (repeated if known else kept).append(entry)
         seen.add(identity)
     return kept, repeated
-
-
-def split(stack: list[Entry]) -> list[list[Entry]]:
-    """The volumes of one stack: phases, echoes, kernels or acquisitions under one UID.
-
-    A stack is split where a fact of the headers parts it into volumes that each hold a position at
-    most once and cover the same ground. Where no fact does, but every position is there equally
-    often, slices are dealt out in the order in which they were numbered.
-    """
-    if len(stack) < 4 or any(e.header.shape_zyx and e.header.shape_zyx[0] > 1 for e in stack):
-        return [stack]
-    place = _places(stack)
-    counts = np.bincount(place)
-    if counts.max() < 2:
-        return [stack]
-    offset = _offsets(stack)
-    n_facts = max(len(e.header.discriminators) for e in stack)
-    tellers: list[Callable[[int], str]] = [lambda i: offset[i]]
-    tellers += [lambda i, k=k: _fact(stack[i], k) for k in range(n_facts)]  # type: ignore[misc]
-    for tell in tellers:
-        parts: dict[str, list[int]] = defaultdict(list)
-        for i in range(len(stack)):
-            parts[tell(i)].append(i)
-        if _are_volumes(list(parts.values()), place, int(counts.max())):
-            return [[stack[i] for i in part] for part in parts.values()]
-    if len(counts) >= 2 and counts.min() == counts.max():
-        return _deal(stack, place)
-    return [stack]
-
-
-def _fact(entry: Entry, k: int) -> str:
-    facts = entry.header.discriminators
-    return facts[k] if k < len(facts) else ""
-
-
-def _places(stack: list[Entry]) -> NDArray[np.int64]:
-    """For each slice the number of its position along the normal."""
-    along = _positions(stack) @ _normal(stack[0].header)
-    order = np.argsort(along, kind="stable")
-    steps = np.diff(along[order]) > SAME_POSITION_MM
-    place = np.empty(len(stack), dtype=np.int64)
-    place[order] = np.concatenate([[0], np.cumsum(steps)])
-    return place
-
-
-def _offsets(stack: list[Entry]) -> list[str]:
-    """Where a slice lies within its plane, to a tenth of a millimetre."""
-    direction = stack[0].header.direction
-    assert direction, "a usable header has a direction"
-    points = _positions(stack)
-    u, v = points @ np.array(direction[:3]), points @ np.array(direction[3:])
-    return [f"{a:.1f} {b:.1f}" for a, b in zip(u + 0.0, v + 0.0, strict=True)]
-
-
-def _are_volumes(parts: list[list[int]], place: NDArray[np.int64], most: int) -> bool:
-    """Whether parts are volumes: several, none with a position twice, on common ground."""
-    if len(parts) != most or min(map(len, parts)) < 2:
-        return False
-    sets = [set(place[part].tolist()) for part in parts]
-    if any(len(s) < len(p) for s, p in zip(sets, parts, strict=True)):
-        return False
-    for i, own in enumerate(sets):
-        elsewhere = set().union(*(s for k, s in enumerate(sets) if k != i))
-        if len(own & elsewhere) < _SHARED * len(own) and len(own) <= len(elsewhere):
-            return False
-    return True
-
-
-def _deal(stack: list[Entry], place: NDArray[np.int64]) -> list[list[Entry]]:
-    parts: dict[int, list[Entry]] = defaultdict(list)
-    taken: Counter[int] = Counter()
-    for i in sorted(range(len(stack)), key=lambda i: _order_key(stack[i])):
-        p = int(place[i])
-        parts[taken[p]].append(stack[i])
-        taken[p] += 1
-    return list(parts.values())

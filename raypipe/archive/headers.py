@@ -9,12 +9,13 @@ remembers of a file.
 """
 
 import json
+import logging
 import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import SecretStr
@@ -76,11 +77,10 @@ class Header:
     instance_number: int = 0
 
     def to_json(self) -> str:
-        """Compact text; empty facts are left out."""
-        return json.dumps(
-            {k: v for k, v in asdict(self).items() if v not in ("", None, (), False)},
-            separators=(",", ":"),
-        )
+        """Compact text; facts at their default are left out."""
+        facts = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {f.name: facts[f.name] for f in fields(self) if facts[f.name] != f.default}
+        return json.dumps(changed, separators=(",", ":"))
 
 
 _TUPLES = ("shape_zyx", "spacing_zyx_mm", "position_lps_mm", "direction", "discriminators")
@@ -93,8 +93,6 @@ def header_from_json(text: str) -> Header:
     for name in _TUPLES:
         if name in facts:
             facts[name] = tuple(facts[name])
-    if "instance_number" not in facts:
-        facts["instance_number"] = 0
     assert facts.keys() <= _NAMES, "the state of another version; its version number differs"
     return Header(**facts)
 
@@ -242,10 +240,16 @@ def _name_format(first: bytes) -> str:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings: they name values of the header, which may be a patient's.
+    """Silence pydicom's warnings and log: they name values of the header, maybe a patient's.
 
-    For the outermost call of one thread: filters of warnings are shared by all threads.
+    For the outermost call of one thread: both are shared by all threads.
     """
+    logger = logging.getLogger("pydicom")
+    level = logger.level
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"pydicom\b")
-        yield
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -21,6 +21,7 @@ from raypipe.geometry import Geometry
 from raypipe.knowledge.windows import SOFT_TISSUE
 from raypipe.types import Flag, Volume
 
+_FORMATS = ("JPEG", "PNG")
 _GREY_TOLERANCE = 8
 """How far the channels of a grey JPEG may drift apart by the loss of its colour planes."""
 
@@ -30,7 +31,7 @@ def image_header(file: HeadFile) -> Header:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as picture:  # type: ignore[arg-type]
+        with Image.open(file, formats=_FORMATS) as picture:  # type: ignore[arg-type]
             width, height = picture.size
             kind, frames = str(picture.format).lower(), getattr(picture, "n_frames", 1)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
@@ -51,7 +52,7 @@ def read_image(content: bytes, *, max_voxels: int) -> Volume:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "MPO")) as picture:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             if picture.width * picture.height > max_voxels:
                 raise SeriesError(
                     Reason.TOO_LARGE, f"{picture.width * picture.height} pixels, limit {max_voxels}"

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pydantic import Field, SecretStr
 
-from raypipe.archive.grouping import Entry, group_entries
+from raypipe.archive.grouping import group_entries
 from raypipe.archive.headers import header_from_json, quiet_pydicom
 from raypipe.archive.identity import keyed_hash
 from raypipe.archive.manifest import Row, manifest_row, part_files, read_part, write_rows
 from raypipe.archive.scan import scan
+from raypipe.archive.splitting import Entry
 from raypipe.archive.state import Remembered, State
 from raypipe.archive.storage import (
     MEMBER_MARK,

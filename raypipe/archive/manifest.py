@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import SecretStr
 
-from raypipe.archive.grouping import Entry, Group
+from raypipe.archive.grouping import Group
 from raypipe.archive.headers import Header
 from raypipe.archive.identity import keyed_hash
+from raypipe.archive.splitting import Entry
 from raypipe.archive.storage import StorageConfig, filesystem_for
 from raypipe.errors import FAILURES, ConfigError, Reason, Status
 from raypipe.types import Flag, InstanceRef, Kind, SeriesRef

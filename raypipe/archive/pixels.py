@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
-from raypipe.archive.dicom_header import declared_syntax, found_encoding, parse
+from raypipe.archive.elements import declared_syntax, found_encoding, parse
+from raypipe.archive.trim import trim
 from raypipe.errors import Reason, SeriesError
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -85,8 +86,10 @@ def open_object(content: bytes, keywords: Sequence[str]) -> DicomObject:
             TRANSFER_SYNTAX_UNSUPPORTED.
     """
     try:
-        file = io.BytesIO(content)
+        trimmed = trim(content, tuple(keywords))
+        file = io.BytesIO(content if trimmed is None else trimmed[0])
         header = parse(file, keywords)
+        at = file.tell() if trimmed is None else trimmed[1]
         syntax = declared_syntax(header)
         if syntax == DEFLATED:
             return _open_deflated(content, keywords, syntax)
@@ -98,7 +101,7 @@ def open_object(content: bytes, keywords: Sequence[str]) -> DicomObject:
     if not syntax.is_transfer_syntax:
         raise SeriesError(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the transfer syntax is not known")
     little = found_encoding(header)[1]
-    begin, length = _pixel_value(content, file.tell(), "<" if little else ">")
+    begin, length = _pixel_value(content, at, "<" if little else ">")
     encapsulated = length == 0xFFFFFFFF
     if encapsulated != syntax.is_encapsulated:
         stored = "encapsulated" if encapsulated else "native"

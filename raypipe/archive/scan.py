@@ -23,7 +23,7 @@ from raypipe.archive.storage import (
     open_object,
     read_range,
 )
-from raypipe.errors import FAILURES, Reason, SeriesError
+from raypipe.errors import FAILURES, ConfigError, Reason, SeriesError
 
 _IN_FLIGHT = 4
 """Objects waiting a thread: enough that none idles, few enough to keep memory flat."""
@@ -88,10 +88,21 @@ def _scan_file(stored: StoredObject, storage: StorageConfig, key: SecretStr) -> 
         head = HeadFile(
             lambda start, end: read_range(stored.uri, start, end, storage), stored.byte_size
         )
-        return _one(stored, read_header(head, stored.byte_size, key), head.fetched)
+        return _one(stored, _header(head, stored.byte_size, key), head.fetched)
     with open_object(stored.uri, storage) as file:
         head = HeadFile(lambda start, end: _read_part(file, start, end), stored.byte_size)
-        return _one(stored, read_header(head, stored.byte_size, key), head.fetched)
+        return _one(stored, _header(head, stored.byte_size, key), head.fetched)
+
+
+def _header(head: HeadFile, size: int, key: SecretStr) -> Header:
+    """The header of a file, whatever its bytes do to the parsers: no file may stop the scan."""
+    try:
+        return read_header(head, size, key)
+    except (SeriesError, ConfigError):
+        raise
+    except Exception as error:  # noqa: BLE001 - parsers of foreign bytes raise anything
+        kind = type(error).__name__
+        return other(Reason.HEADER_UNREADABLE, f"reading the header ended with {kind}")
 
 
 def _read_part(file: IO[bytes], start: int, end: int) -> bytes:
@@ -137,6 +148,6 @@ def _member_header(name: str, size: int, file: IO[bytes] | None, key: SecretStr)
         return other(Reason.ARCHIVE_MEMBER_UNREADABLE, "an archive inside an archive is not opened")
     head = HeadFile(lambda start, end: _read_member_part(file, start, end), size)
     try:
-        return read_header(head, size, key)
+        return _header(head, size, key)
     except SeriesError as error:
         return other(error.reason, error.message)

@@ -5,7 +5,7 @@ Does not know: how rows and pictures are shown.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
@@ -38,7 +38,7 @@ def selected_rows(
     return sorted(chosen, key=lambda row: str(row["series_key"]))[:limit]
 
 
-def load_volume(output: Output, row: Row, config: RaypipeConfig) -> Volume | None:
+def load_volume(output: Output, row: Mapping[str, Any], config: RaypipeConfig) -> Volume | None:
     """The Volume of a row, read again from the archive; None where that is not possible."""
     record = output.read_text(JOB_FILE)
     if record is None:

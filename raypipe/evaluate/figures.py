@@ -35,6 +35,8 @@ from raypipe.evaluate.plot_style import (
     spoken,
 )
 
+TEXT_WIDTH = 1.15  # of the text beside case studies, in widths of a slice
+LINE_LETTERS, MOST_TEXT_LINES = 39, 12  # that fit beside a slice
 MOST_LINES = 6  # more curves on one axis cannot be told apart
 
 
@@ -77,7 +79,7 @@ def class_grid(evaluation: DetectionEvaluation, views: Mapping[str, SliceView]) 
         axes.set_title(heading, fontsize=LARGE, pad=6)
     panel_letters(list(grid.flat))
     if attention is not None:
-        _colour_bar(figure, attention, list(grid[:, 2]))
+        _colour_bar(figure, attention, grid[-1, 2])
     _box_legend(figure, list(views.values()))
     return figure
 
@@ -102,13 +104,20 @@ def curves_figure(evaluation: DetectionEvaluation, labels: Sequence[str] = ()) -
 
 def reliability_figure(evaluation: DetectionEvaluation) -> Figure:
     """Reliability of boxes and of series, side by side."""
-    figure = new_figure(height_mm=88.0)
+    figure = new_figure(height_mm=106.0)
     first, second = figure.subplots(1, 2)
     draw_reliability(first, evaluation, "box_calibration")
     draw_reliability(second, evaluation, "image_calibration")
     first.set_title("Boxes", fontsize=LARGE, pad=5)
     second.set_title("Series", fontsize=LARGE, pad=5)
     panel_letters([first, second])
+    figure.legend(
+        *first.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=NORMAL,
+        frameon=False,
+    )
     return figure
 
 
@@ -134,8 +143,8 @@ def case_figure(cases: Sequence[CaseStudy]) -> Figure:
     """Per case a row: slice with truth, claims, attention, text."""
     if not cases:
         raise ConfigError("case studies: hand in at least one case")
-    figure = new_figure(height_mm=46.0 * len(cases) + 12.0)
-    grid = figure.subplots(len(cases), 4, squeeze=False, width_ratios=(1, 1, 1, 1.15))
+    figure = new_figure(height_mm=43.0 * len(cases) + 22.0)
+    grid = figure.subplots(len(cases), 4, squeeze=False, width_ratios=(1, 1, 1, TEXT_WIDTH))
     attention = None
     for i, case in enumerate(cases):
         image, claimed, heat, text = grid[i]
@@ -149,17 +158,21 @@ def case_figure(cases: Sequence[CaseStudy]) -> Figure:
     for axes, heading in zip(grid[0], headings, strict=True):
         axes.set_title(heading, fontsize=LARGE, pad=6)
     if attention is not None:
-        _colour_bar(figure, attention, list(grid[:, 2]))
+        _colour_bar(figure, attention, grid[-1, 2])
     _box_legend(figure, [case.view for case in cases])
     return figure
 
 
 def _write(axes: Axes, case: CaseStudy) -> None:
     axes.set_axis_off()
-    text = textwrap.fill(case.text, 40)
-    if case.note:
-        text += "\n\n" + textwrap.fill(case.note, 40)
-    axes.text(0.0, 1.0, text, transform=axes.transAxes, va="top", fontsize=SMALL, linespacing=1.35)
+    axes.set_box_aspect(1.0 / TEXT_WIDTH)  # as high as the slices beside it
+    note = textwrap.wrap(case.note, LINE_LETTERS)
+    lines = MOST_TEXT_LINES - len(note) - bool(note)
+    text = textwrap.wrap(case.text, LINE_LETTERS, max_lines=max(lines, 1), placeholder=" ...")
+    written = "\n".join([*text, *([""] if note else []), *note])
+    axes.text(
+        0.0, 1.0, written, transform=axes.transAxes, va="top", fontsize=SMALL, linespacing=1.35
+    )
 
 
 def _row_name(axes: Axes, name: str) -> None:
@@ -177,9 +190,11 @@ def _row_name(axes: Axes, name: str) -> None:
     )
 
 
-def _colour_bar(figure: Figure, image: AxesImage, axes: Sequence[Axes]) -> None:
-    bar = figure.colorbar(image, ax=list(axes), fraction=0.05, pad=0.02, shrink=0.6)
-    bar.set_label("attention (0 to 1)", fontsize=NORMAL)
+def _colour_bar(figure: Figure, image: AxesImage, below: Axes) -> None:
+    bar = figure.colorbar(
+        image, cax=below.inset_axes((0.0, -0.1, 1.0, 0.04)), orientation="horizontal"
+    )
+    bar.set_label("attention (0 to 1)", fontsize=NORMAL, labelpad=2)
     bar.ax.tick_params(labelsize=SMALL, length=2, width=0.6)
     bar.outline.set_linewidth(0.5)
 

@@ -4,7 +4,7 @@ In: a DetectionEvaluation and axes. Out: drawn axes. Does not know: pages, files
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,12 +41,13 @@ def draw_roc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str])
     for i, label in enumerate(labels):
         curve = find_curve(evaluation, "roc", "image", label)
         if curve is not None:
-            auc = evaluation.measure("image", "auc_roc", label)
-            name = _named(f"AUC {with_interval(auc)}", label, labels)
-            axes.plot(curve.x, curve.y, label=name, **_line(i))
+            auc = with_interval(evaluation.measure("image", "auc_roc", label))
+            axes.plot(curve.x, curve.y, label=f"{spoken(label)}, AUC {auc}", **_line(i))
+            if len(labels) == 1:
+                _note(axes, (0.97, 0.05), f"AUC {auc}", "right")
     unit_square(axes)
     dress(axes, x="1 - specificity", y="sensitivity")
-    if axes.get_legend_handles_labels()[0]:
+    if len(labels) > 1:
         legend(axes, "lower right")
 
 
@@ -58,19 +59,17 @@ def draw_precision_recall(
         curve = find_curve(evaluation, "pr", level, label)
         if curve is None:
             continue
-        if level == "image":
-            ap = evaluation.measure("image", "ap", label)
-            if len(labels) == 1:
-                chance = curve.y[-1]  # every series claimed
-                axes.axhline(chance, color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
-        else:
-            ap = evaluation.measure("box", "ap", label, iou=curve.iou)
-        name = _named(f"AP {with_interval(ap)}", label, labels)
+        measured = evaluation.measure(level, "ap", label, iou=curve.iou)
+        ap = with_interval(measured)
         x, y = (0.0, *curve.x), (curve.y[0], *curve.y)
-        axes.plot(x, y, label=name, **_line(i))
+        axes.plot(x, y, label=f"{spoken(label)}, AP {ap}", **_line(i))
+        if len(labels) == 1:
+            _note(axes, (0.05, 0.05), f"AP {ap}", "left")
+            if level == "image":  # the last point claims every series: the share of positives
+                axes.axhline(curve.y[-1], color=GREY, linewidth=0.6, linestyle=(0, (1, 2)))
     unit_square(axes)
     dress(axes, x="recall", y="precision")
-    if axes.get_legend_handles_labels()[0]:
+    if len(labels) > 1:
         legend(axes, "lower left")
 
 
@@ -83,7 +82,9 @@ def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]
         if curve is None:
             continue
         cpm = evaluation.measure("box", "cpm", label, iou=config.froc_iou)
-        name = "all labels" if label == MICRO else spoken(label)
+        name, style = spoken(label), _line(i)
+        if label == MICRO:
+            name, style = "all labels", {"color": "black", "linestyle": "-", "linewidth": 1.6}
         x, y = np.append(curve.x, high), np.append(curve.y, curve.y[-1])
         start = max(int(np.searchsorted(x, low, side="right")) - 1, 0)
         axes.step(
@@ -91,9 +92,9 @@ def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]
             y[start:],
             where="post",
             label=f"{name}, CPM {with_interval(cpm)}",
-            **_line(i),
+            **style,
         )
-        _bars(axes, evaluation, label, COLOURS[i % len(COLOURS)], i)
+        _bars(axes, evaluation, label, style["color"], i)
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
     axes.set_xticks(config.froc_rates, [_fraction(rate) for rate in config.froc_rates])
@@ -122,21 +123,22 @@ def draw_reliability(axes: Axes, evaluation: DetectionEvaluation, level: Level) 
         width=0.9 * width,
         color="#BFBFBF",
         zorder=0.5,
-        label=f"count (highest: {most})",
+        label="count",
     )
     unit_square(axes)
-    calibrated = evaluation.calibrated or level == "image_calibration"
-    what = "predicted probability" if calibrated else "score (not calibrated)"
+    calibrated = evaluation.calibrated and level == "box_calibration"
+    what = "calibrated probability" if calibrated else "score (not calibrated)"
     dress(axes, x=what, y="share that is true")
     axes.text(
         0.03,
         0.97,
-        f"ECE {with_interval(ece)}\nBrier {with_interval(score)}",
+        f"ECE {with_interval(ece)}\nBrier {with_interval(score)}\n"
+        f"n = {sum(counts)}, most in a bin {most}",
         transform=axes.transAxes,
         va="top",
         fontsize=SMALL,
+        linespacing=1.4,
     )
-    legend(axes, "center right")
 
 
 def draw_confusion(axes: Axes, table: Confusion) -> None:
@@ -154,6 +156,8 @@ def draw_confusion(axes: Axes, table: Confusion) -> None:
     axes.set_yticks(range(len(names)), names)
     dress(axes, x="claimed", y="truth", grid=False)
     axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def with_interval(measure: Measure) -> str:
@@ -183,8 +187,10 @@ def _line(i: int) -> dict[str, Any]:
     }
 
 
-def _named(text: str, label: str, labels: Sequence[str]) -> str:
-    return text if len(labels) == 1 else f"{spoken(label)}, {text}"
+def _note(
+    axes: Axes, place: tuple[float, float], text: str, side: Literal["left", "right"]
+) -> None:
+    axes.text(*place, text, transform=axes.transAxes, ha=side, va="bottom", fontsize=NORMAL)
 
 
 def _fraction(rate: float) -> str:

@@ -19,6 +19,7 @@ from raypipe.evaluate.plot_style import CLAIM_COLOUR, NORMAL, SMALL, TRUTH_COLOU
 from raypipe.knowledge.windows import SOFT_TISSUE, Window
 
 HEAT = "inferno"
+BODY_HU = -300.0
 SCALE_BARS_MM = (5, 10, 20, 50, 100)
 
 
@@ -48,6 +49,8 @@ class SliceView:
         heat_yx: attention from 0 to 1 over the same field of view, of any shape; or None.
         truth: boxes of lesions that are there.
         claims: boxes that were claimed.
+        crop_to_body: leave out the air and the table around the largest body; else the whole
+            slice is shown.
     """
 
     hu_yx: NDArray[np.generic] = field(repr=False)
@@ -56,6 +59,21 @@ class SliceView:
     heat_yx: NDArray[np.generic] | None = field(default=None, repr=False)
     truth: tuple[SliceBox, ...] = ()
     claims: tuple[SliceBox, ...] = ()
+    crop_to_body: bool = True
+
+    def shown_yx(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Corners (y, x) of the square, in mm, around what is shown; half-open voxels."""
+        rows, columns = self.hu_yx.shape
+        lower, upper = np.zeros(2), np.array([rows, columns], dtype=np.float64)
+        if self.crop_to_body:
+            lower, upper = _body(np.asarray(self.hu_yx))
+            for box in (*self.truth, *self.claims):
+                lower, upper = np.minimum(lower, box.lower_yx), np.maximum(upper, box.upper_yx)
+        spacing = np.asarray(self.spacing_yx_mm or (1.0, 1.0))
+        half = 0.52 * np.max((upper - lower) * spacing) / spacing
+        center = (lower + upper) / 2.0
+        (top, left), (bottom, right) = center - half, center + half
+        return (float(top), float(left)), (float(bottom), float(right))
 
 
 def draw_slice(
@@ -99,24 +117,42 @@ def draw_slice(
     _draw_boxes(axes, view.truth if truth else (), TRUTH_COLOUR, "-", above=True)
     _draw_boxes(axes, view.claims if claims else (), CLAIM_COLOUR, (0, (3, 1.5)), above=False)
     axes.set_aspect(sy / sx)
-    axes.set_xlim(-0.5, columns - 0.5)
-    axes.set_ylim(rows - 0.5, -0.5)
+    (top, left), (bottom, right) = view.shown_yx()
+    axes.set_xlim(left - 0.5, right - 0.5)
+    axes.set_ylim(bottom - 0.5, top - 0.5)
+    axes.set_facecolor("black")  # where the square reaches beyond the slice
     axes.set_xticks(())
     axes.set_yticks(())
     for spine in axes.spines.values():
         spine.set_visible(False)
     if view.spacing_yx_mm is not None:
-        _scale_bar(axes, columns, rows, sx)
+        _scale_bar(axes, (right - left) * sx)
     if caption:
         _caption(axes, view.window)
     return attention
+
+
+def _body(hu_yx: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Corners of the largest thing denser than lung; the slice's own where there is none."""
+    from scipy import ndimage
+
+    dense = ndimage.binary_opening(np.asarray(hu_yx) > BODY_HU, iterations=2)  # table, clothes
+    parts, count = ndimage.label(dense)
+    if count == 0:
+        return np.zeros(2), np.asarray(hu_yx.shape, dtype=np.float64)
+    largest = int(np.argmax(np.bincount(parts.ravel())[1:])) + 1
+    rows, columns = ndimage.find_objects(parts)[largest - 1]
+    return (
+        np.array([rows.start, columns.start], dtype=np.float64),
+        np.array([rows.stop, columns.stop], dtype=np.float64),
+    )
 
 
 def _rising_alpha() -> ListedColormap:
     from matplotlib import colormaps
 
     colours = colormaps[HEAT](np.linspace(0.0, 1.0, 256))
-    colours[:, 3] = np.clip(np.linspace(0.0, 1.0, 256) * 1.3 - 0.1, 0.0, 0.7)
+    colours[:, 3] = np.clip(np.linspace(0.0, 1.0, 256) * 1.3 - 0.1, 0.0, 0.6)
     return ListedColormap(colours, name="attention")
 
 
@@ -155,19 +191,27 @@ def _draw_boxes(
             )
 
 
-def _scale_bar(axes: Axes, columns: int, rows: int, spacing_x_mm: float) -> None:
-    width_mm = columns * spacing_x_mm
+def _scale_bar(axes: Axes, width_mm: float) -> None:
     fitting = [length for length in SCALE_BARS_MM if length <= 0.35 * width_mm]
     if not fitting:
         return
     length = fitting[-1]
-    right, y = columns * 0.96, rows * 0.955
-    left = right - length / spacing_x_mm
+    right, y = 0.97, 0.04
+    left = right - length / width_mm
     edge = [withStroke(linewidth=3.2, foreground="black")]
-    axes.plot((left, right), (y, y), color="white", linewidth=1.8, path_effects=edge)
+    axes.plot(
+        (left, right),
+        (y, y),
+        transform=axes.transAxes,
+        color="white",
+        linewidth=1.8,
+        solid_capstyle="butt",
+        path_effects=edge,
+    )
     axes.annotate(
         f"{length} mm",
         ((left + right) / 2, y),
+        xycoords="axes fraction",
         xytext=(0, 3),
         textcoords="offset points",
         ha="center",
@@ -182,7 +226,7 @@ def _caption(axes: Axes, window: Window) -> None:
     axes.text(
         0.02,
         0.03,
-        f"{window.low_hu:g} to {window.high_hu:g} HU",
+        f"{window.low_hu:g} to {window.high_hu:g} HU".replace("-", "\N{MINUS SIGN}"),
         transform=axes.transAxes,
         fontsize=NORMAL - 1.5,
         color="white",

@@ -155,12 +155,20 @@ def resample(x_bhwc: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 class Pathway(nn.Module):
-    """A narrow layer on a grid of its own, beside the layers of a stage."""
+    """A narrow layer on a grid of its own, beside the layers of a stage.
 
-    def __init__(self, channels: int, grid: int, ratio: int, window: int) -> None:
+    Args:
+        channels: of the stage.
+        grid: edge of the pathway's grid on a whole slice.
+        stage_grid: edge of the stage's grid on a whole slice.
+        ratio: stage width over pathway width.
+        window: edge of an attention window, in tokens.
+    """
+
+    def __init__(self, channels: int, grid: int, stage_grid: int, ratio: int, window: int) -> None:
         super().__init__()
         narrow = max(16, channels // ratio)
-        self.grid = grid
+        self.scale = grid / stage_grid
         self.reduce = nn.Linear(channels, narrow)
         self.layer = Layer(StageConfig(channels=narrow, layers=1, heads=1, window=window))
         self.expand = nn.Linear(narrow, channels)
@@ -169,20 +177,24 @@ class Pathway(nn.Module):
     def forward(self, x_bhwc: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C): what this pathway adds to the stage's result."""
         h, w = x_bhwc.shape[1:3]
-        narrow = self.layer(self.reduce(resample(x_bhwc, (self.grid, self.grid))))
+        # a part of a slice keeps the scale of the whole, so that patches can train the network
+        edge = (max(1, round(h * self.scale)), max(1, round(w * self.scale)))
+        narrow = self.layer(self.reduce(resample(x_bhwc, edge)))
         return resample(self.expand(narrow), (h, w)) * self.gate
 
 
 class Stage(nn.Module):
     """Halve the grid, then layers and pathways in parallel, then their sum."""
 
-    def __init__(self, in_channels: int, config: StageConfig, encoder: EncoderConfig) -> None:
+    def __init__(
+        self, in_channels: int, config: StageConfig, encoder: EncoderConfig, grid: int
+    ) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(in_channels, config.channels, 2, stride=2)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.pathways = nn.ModuleList(
-            Pathway(config.channels, grid, encoder.pathway_ratio, config.window)
-            for grid in encoder.pathway_grids
+            Pathway(config.channels, edge, grid, encoder.pathway_ratio, config.window)
+            for edge in encoder.pathway_grids
         )
         self.norm = nn.LayerNorm(config.channels)
         self.checkpoint_activations = encoder.checkpoint_activations
@@ -214,8 +226,8 @@ class Encoder(nn.Module):
         self.activation = activation(config.stages[0].activation)
         widths = (config.stem_channels, *(stage.channels for stage in config.stages))
         self.stages = nn.ModuleList(
-            Stage(width, stage, config)
-            for width, stage in zip(widths[:-1], config.stages, strict=True)
+            Stage(width, stage, config, IMAGE_SIZE // (config.stem_stride * 2 ** (i + 1)))
+            for i, (width, stage) in enumerate(zip(widths[:-1], config.stages, strict=True))
         )
         self.out = nn.Conv2d(widths[-1], config.out_channels, 4, stride=2, padding=1)
 

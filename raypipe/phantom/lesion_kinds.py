@@ -116,7 +116,7 @@ KINDS: dict[str, LesionKind] = {
         densities=("hyperdense",), elongation=1.7,
     ),
     "subdural_haematoma": LesionKind(
-        organs=(Organ.BRAIN,), diameter_mm=(6, 22), hu=(48, 75), form="subdural",
+        organs=(Organ.BRAIN,), diameter_mm=(8, 24), hu=(48, 75), form="subdural",
         spread=(Organ.BRAIN, Organ.CSF), densities=("hyperdense",),
     ),
     "brain_infarct": LesionKind(
@@ -194,6 +194,8 @@ def plan_lesion(label: str, rng: np.random.Generator, *, subtle: bool | None) ->
         hu, diameter, margin = float(rng.uniform(250, 700)), min(diameter, 14.0), "smooth"
     if contrast is not None and density == "hyperdense":
         contrast = -contrast
+    if density == "ground_glass" and margin == "spiculated":
+        margin = "ill_defined"
     opacity = float(rng.uniform(0.3, 0.5)) if density == "ground_glass" else 1.0
     ratio = rng.uniform(1.0, kind.elongation, 2)
     axes = diameter / 2 / np.array([1.0, ratio.min(), ratio.max()])

@@ -22,8 +22,8 @@ Block = tuple[slice, slice, slice]
 _ROUGHNESS = {
     "smooth": 0.03,
     "lobulated": 0.16,
-    "irregular": 0.22,
-    "spiculated": 0.10,
+    "irregular": 0.3,
+    "spiculated": 0.14,
     "ill_defined": 0.16,
 }
 
@@ -56,7 +56,7 @@ def blob_cover(
     plan: LesionPlan, center_lps_mm: NDArray[np.float64], geometry: Geometry, thickness_mm: float
 ) -> Cover | None:
     """A rounded lesion with the plan's margin; None where the grid does not touch it."""
-    reach = max(plan.radii_mm) * (2.0 if plan.margin == "spiculated" else 1.5) + 2.0
+    reach = max(plan.radii_mm) * 1.5 + (14.0 if plan.margin == "spiculated" else 2.0)
     block = _block_around(geometry, center_lps_mm, reach, thickness_mm)
     if block is None:
         return None
@@ -109,7 +109,7 @@ def _blob_distance(plan: LesionPlan, points: Array, center: NDArray[np.float64])
     surface = np.ones_like(rho)
     amplitude = _ROUGHNESS[plan.margin] * (1.8 if plan.label == "pulmonary_consolidation" else 1)
     for _ in range(6):
-        wave = rng.normal(size=3) * rng.uniform(1.2, 2.8)
+        wave = rng.normal(size=3) * rng.uniform(1.3, 3.4)
         ripple = np.tensordot(wave.astype(np.float32), direction, axes=(0, 0))
         surface += np.float32(amplitude / 2) * np.sin(ripple + np.float32(rng.uniform(0, 6.3)))
     length = np.sqrt(np.einsum("i...,i...->...", local, local))
@@ -125,10 +125,10 @@ def _spicules(plan: LesionPlan, local: Array, length: Array, rng: np.random.Gene
     for _ in range(int(rng.integers(10, 20))):
         way = rng.normal(size=3)
         way /= np.linalg.norm(way)
-        reach = radius + rng.uniform(0.35, 0.9) * min(radius, 10.0)
+        reach = radius + rng.uniform(0.5, 1.3) * float(np.clip(radius, 3.0, 12.0))
         along = np.tensordot(way.astype(np.float32), local, axes=(0, 0))
         beside = np.sqrt(np.clip(length**2 - along**2, 0, None))
-        width = rng.uniform(0.7, 1.2) * np.clip(1.4 - along / reach, 0.2, 1)
+        width = rng.uniform(0.9, 1.7) * np.clip(1.5 - along / reach, 0.25, 1)
         spike = np.maximum(beside - width, np.maximum(-along, along - reach))
         nearest = np.minimum(nearest, spike)
     return nearest

@@ -66,7 +66,8 @@ def spline(knots: ArrayLike, radii: ArrayLike, *, step_mm: float = 2.0) -> tuple
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(np.maximum(lengths, 1e-3))])
     at = np.linspace(0.0, along[-1], max(2, int(along[-1] / step_mm) + 1))
-    return PchipInterpolator(along, points)(at), PchipInterpolator(along, widths)(at)
+    both = PchipInterpolator(along, np.column_stack([points, widths]))(at)
+    return both[:, :3], both[:, 3]
 
 
 def moved(points: Points, x: float, y: float, z: float) -> Points:

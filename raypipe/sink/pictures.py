@@ -12,7 +12,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +118,7 @@ class Viewer:
     ) -> Picture:
         """A slice as a picture; boxes and crop lie on the turned grid."""
         grey = window_grey(self.slice(plane, index), window)
-        rows_mm, columns_mm = self._in_plane(plane)
+        rows_mm, columns_mm = self.in_plane_mm(plane)
         top, bottom, left, right = self._extent(plane, crop, grey.shape)
         part = grey[top:bottom, left:right]
         height_px = max(1, round(width_px * part.shape[0] * rows_mm / (part.shape[1] * columns_mm)))
@@ -142,7 +142,8 @@ class Viewer:
             return np.asarray(self._hu[::-1, index])
         return np.asarray(self._hu[::-1, :, index])
 
-    def _in_plane(self, plane: Plane) -> tuple[float, float]:
+    def in_plane_mm(self, plane: Plane) -> tuple[float, float]:
+        """Distance between the rows, and between the columns, of a slice."""
         up, back, left = self.spacing_mm
         return {"axial": (back, left), "coronal": (up, left), "sagittal": (up, back)}[plane]
 
@@ -192,10 +193,13 @@ def _axis_order(directions: NDArray[np.float64]) -> tuple[int, int, int]:
     return (best[0], best[1], best[2])
 
 
-def around(viewer: Viewer, box: Box, *, factor: float = 2.4, least_mm: float = 50.0) -> Box:
-    """A box with the same middle, larger, nearly square in mm, inside the turned grid."""
+def around(
+    viewer: Viewer, plane: Plane, box: Box, *, factor: float = 2.2, least_mm: float = 50.0
+) -> Box:
+    """A box with the same middle, larger, square in mm on the plane, inside the turned grid."""
     size_mm = [n * s for n, s in zip(box.size_zyx, viewer.spacing_mm, strict=True)]
-    edge = max(factor * max(size_mm), least_mm)
+    across = {"axial": 0, "coronal": 1, "sagittal": 2}[plane]
+    edge = max(factor * max(mm for i, mm in enumerate(size_mm) if i != across), least_mm)
     lower, upper = [], []
     for low, up, n, spacing in zip(
         box.lower_zyx, box.upper_zyx, viewer.shape, viewer.spacing_mm, strict=True
@@ -214,7 +218,7 @@ def montage(viewer: Viewer, window: Window, *, tiles: int, tile_px: int, columns
     count = viewer.shape[across]
     chosen = np.unique(np.linspace(0, count - 1, min(tiles + 2, count)).round().astype(int))
     chosen = chosen[1:-1] if len(chosen) > tiles else chosen
-    rows_mm, columns_mm = viewer._in_plane(plane)
+    rows_mm, columns_mm = viewer.in_plane_mm(plane)
     shape = viewer.slice(plane, 0).shape
     height = max(1, round(tile_px * shape[0] * rows_mm / (shape[1] * columns_mm)))
     lines = -(-len(chosen) // columns)
@@ -234,7 +238,8 @@ def montage(viewer: Viewer, window: Window, *, tiles: int, tile_px: int, columns
 
 def window_grey(hu: NDArray[np.int16], window: Window) -> Grey:
     """HU as 8-bit grey."""
-    return np.asarray(np.rint(255 * window.apply(hu.astype(np.float32))), np.uint8)
+    values: Any = hu.astype(np.float32)
+    return np.asarray(np.rint(255 * window.apply(values)), np.uint8)
 
 
 def resized(grey: Grey, height: int, width: int) -> Grey:

@@ -97,8 +97,9 @@ def run(
     if saved is not None:
         restore(state, saved)
     rules = _to(make_rules(load_graph(), sizes), place.device)
+    grid = make_grid(strides, config.augment.patch_pixels)
     curves = _curves(place)
-    for hu_bhw, truth in _batches(config, store, sizes, make_grid(strides), place, state.step):
+    for hu_bhw, truth in _batches(config, store, sizes, grid, place, state.step):
         terms = train_step(state, hu_bhw.to(place.device), _to(truth, place.device), rules, config)
         if state.step % config.log_every == 0:
             _log(curves, terms, state.step, config)

@@ -33,12 +33,14 @@ class Grid:
         centers_n2: x, y in pixels.
         stride_n: pixels a cell.
         lower_n, upper_n: range of the longer edge, in pixels, that the cell's level answers for.
+        image_size: edge of what the cells cover, in pixels.
     """
 
     centers_n2: Tensor
     stride_n: Tensor
     lower_n: Tensor
     upper_n: Tensor
+    image_size: int
 
 
 def make_grid(strides: Sequence[int], image_size: int = IMAGE_SIZE) -> Grid:
@@ -57,6 +59,7 @@ def make_grid(strides: Sequence[int], image_size: int = IMAGE_SIZE) -> Grid:
         stride_n=torch.cat(stride),
         lower_n=torch.cat(lower),
         upper_n=torch.cat(upper),
+        image_size=image_size,
     )
 
 

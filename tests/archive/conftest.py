@@ -9,7 +9,7 @@ import pytest
 from raypipe.archive.index import IndexConfig, build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.archive.storage import StorageConfig
-from raypipe.phantom import Phantom, PhantomSpec, make_phantom
+from raypipe.phantom import Phantom, PhantomSpec, SeriesTruth, make_phantom, write_archive
 
 Rows = list[dict[str, Any]]
 
@@ -20,6 +20,13 @@ def phantom() -> Phantom:
     return make_phantom(
         PhantomSpec(shape_zyx=(12, 56, 64), spacing_zyx_mm=(4.0, 6.5, 6.0), lesions=1)
     )
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[SeriesTruth]]:
+    """A small archive of every variant, and what is true of it; nobody changes it."""
+    folder = tmp_path_factory.mktemp("archive")
+    return folder, write_archive(folder, shape_zyx=(8, 40, 40))
 
 
 @pytest.fixture

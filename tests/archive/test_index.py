@@ -15,7 +15,7 @@ from raypipe.archive.index import IndexConfig, build_index
 from raypipe.archive.manifest import MANIFEST_SCHEMA, read_manifest, series_ref
 from raypipe.archive.storage import StorageConfig
 from raypipe.errors import ConfigError
-from raypipe.phantom import FAULTS, DicomOptions, Phantom, write_archive, write_broken, write_dicom
+from raypipe.phantom import FAULTS, DicomOptions, Phantom, SeriesTruth, write_broken, write_dicom
 from tests.archive.ct_files import tissue, write_ct, write_stack
 
 Rows = list[dict[str, Any]]
@@ -29,9 +29,11 @@ def by_folder(rows: Rows) -> dict[str, Rows]:
     return found
 
 
-def test_every_variant_of_the_phantom_archive_is_one_row(tmp_path: Path, index: Index) -> None:
-    truths = write_archive(tmp_path / "archive", shape_zyx=(8, 48, 48))
-    rows = index(tmp_path / "archive")
+def test_every_variant_of_the_phantom_archive_is_one_row(
+    archive: tuple[Path, list[SeriesTruth]], index: Index
+) -> None:
+    folder, truths = archive
+    rows = index(folder)
     assert len(rows) == len(truths)
     found = by_folder(rows)
     for truth in truths:

@@ -1,6 +1,7 @@
 """raypipe/archive/storage.py: listings and bytes from disk and S3."""
 
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from raypipe.archive.storage import (
     read_range,
 )
 from raypipe.errors import Reason, SeriesError
-from raypipe.phantom import DicomOptions, Phantom, write_archive, write_dicom
+from raypipe.phantom import DicomOptions, Phantom, SeriesTruth, write_dicom
 from tests.archive.test_members import pack
 
 LOCAL = StorageConfig()
@@ -106,10 +107,13 @@ def without_places(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_s3_gives_the_rows_and_volumes_of_the_folder(
-    tmp_path: Path, s3: StorageConfig, phantom: Phantom
+    tmp_path: Path,
+    s3: StorageConfig,
+    phantom: Phantom,
+    archive: tuple[Path, list[SeriesTruth]],
 ) -> None:
     source = tmp_path / "archive"
-    write_archive(source, shape_zyx=(6, 40, 40))
+    shutil.copytree(archive[0], source)
     write_dicom(phantom, tmp_path / "packed", DicomOptions())
     for name in ("a.zip", "b.tar.gz"):
         pack(tmp_path / "packed", source / name)

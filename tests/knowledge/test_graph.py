@@ -73,7 +73,7 @@ def test_ancestors_sides_and_allowed_values(graph: KnowledgeGraph) -> None:
         ("liver_cyst", {"attributes": {"shape": ["fractal"]}}, "shape cannot be"),
         ("liver_cyst", {"hu_range": [20, -10]}, "hu_range: the lower bound"),
         ("liver_cyst", {"hu_range": [-500, 20]}, "liver_cyst: hu_range"),
-        ("fracture", {"parent": "rib_fracture"}, "run in a circle"),
+        ("lymphoma", {"parent": "lymphoma"}, "run in a circle"),
         ("liver_cyst", {"colour": "red"}, "Extra inputs"),
     ],
 )

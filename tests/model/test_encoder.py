@@ -27,7 +27,6 @@ def test_paper_sizes() -> None:
     ]
     assert encoder.strides == (2, 4, 8, 16)
     gflops = counter.get_total_flops() / 1e9
-    print(f"paper encoder: {gflops:.1f} GFLOPs a slice")
     assert gflops == pytest.approx(156.8, rel=0.05)
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -96,4 +98,4 @@ def test_config_holds_ancestors_as_image_labels() -> None:
     assert "calculus" in config.image_labels and "calculus" not in config.labels
     slices = list(config.attribute_slices.values())
     assert slices[0].start == 0
-    assert all(a.stop == b.start for a, b in zip(slices, slices[1:], strict=False))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(slices))

@@ -1,0 +1,75 @@
+"""Tables say what the evaluation says."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from raypipe.evaluate.comparison import compare_detection
+from raypipe.evaluate.config import DetectionEvaluationConfig
+from raypipe.evaluate.detection import DetectionEvaluation, evaluate_detection
+from raypipe.evaluate.measures import MACRO
+from raypipe.evaluate.records import ClaimSeries, TruthSeries
+from raypipe.evaluate.tables import (
+    DIFFERENCE_SCHEMA,
+    MEASURE_SCHEMA,
+    differences_markdown,
+    differences_table,
+    evaluation_markdown,
+    write_evaluation,
+)
+from tests.evaluate.cohorts import perfect, random_cohort
+
+CONFIG = DetectionEvaluationConfig(bootstrap=20)
+
+
+def rows_of(markdown: str, heading: str) -> list[list[str]]:
+    section = markdown.split(f"## {heading}")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_files_hold_every_measure(tmp_path: Path) -> None:
+    truths, claims = random_cohort(0)
+    result = evaluate_detection(truths, claims, CONFIG)
+    as_json, parquet, text = write_evaluation(result, tmp_path / "new")
+    assert DetectionEvaluation.model_validate_json(as_json.read_text()) == result
+    table = pq.read_table(parquet)
+    assert table.schema.equals(MEASURE_SCHEMA)
+    assert table.to_pylist() == [m.model_dump() for m in result.measures]
+    assert text.read_text() == evaluation_markdown(result)
+
+
+def test_markdown_shows_values_with_intervals() -> None:
+    truths, claims = random_cohort(0)
+    result = evaluate_detection(truths, claims, CONFIG)
+    rows = rows_of(evaluation_markdown(result), "Boxes")
+    assert all(len(row) == len(rows[0]) for row in rows)
+    macro = dict(zip(rows[0], next(r for r in rows if r[0] == MACRO), strict=True))
+    ap = result.measure("box", "ap", MACRO, iou=0.5)
+    assert macro["AP at IoU 0.5"] == f"{ap.value:.3f} ({ap.low:.3f} to {ap.high:.3f})"
+    assert macro["positives"] == str(result.lesions)
+
+
+def test_series_without_boxes_have_no_box_tables() -> None:
+    truths = [
+        TruthSeries(series_key=str(i), image_labels={"cyst": i % 2 == 0, "normal": i % 2 == 1})
+        for i in range(6)
+    ]
+    claims = [
+        ClaimSeries(series_key=str(i), image_scores={"cyst": 1 - i / 6, "normal": i / 6})
+        for i in range(6)
+    ]
+    config = DetectionEvaluationConfig(image_mode="single", bootstrap=0)
+    text = evaluation_markdown(evaluate_detection(truths, claims, config))
+    assert "## Boxes" not in text
+    assert rows_of(text, "Confusion")[2:] == [["cyst", "2", "1"], ["normal", "1", "2"]]
+
+
+def test_differences() -> None:
+    truths, claims = random_cohort(1)
+    differences = compare_detection(truths, [claims], [perfect(truths)], CONFIG)
+    assert differences_table(differences).schema.equals(DIFFERENCE_SCHEMA)
+    text = differences_markdown(differences, "base", "full", ["ap"])
+    macro = next(d for d in differences if (d.name, d.label, d.iou) == ("ap", MACRO, 0.5))
+    assert f"| {macro.first:.3f} | 1.000 | {macro.difference:+.3f} (" in text
+    assert "recall" not in text
