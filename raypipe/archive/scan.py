@@ -25,6 +25,9 @@ from raypipe.archive.storage import (
 )
 from raypipe.errors import FAILURES, ConfigError, Reason, SeriesError
 
+_LOCAL_THREADS = 16
+"""Enough to wait for a network file system; more only contend for the interpreter."""
+
 _IN_FLIGHT = 4
 """Objects waiting a thread: enough that none idles, few enough to keep memory flat."""
 
@@ -48,12 +51,14 @@ def scan(
     objects: Sequence[StoredObject], storage: StorageConfig, key: SecretStr
 ) -> Iterator[Scanned]:
     """Read the headers of objects concurrently; results come in the order of the objects."""
-    with ThreadPoolExecutor(storage.concurrency, thread_name_prefix="scan") as pool:
+    remote = bool(objects) and is_s3(objects[0].uri)
+    threads = storage.concurrency if remote else min(storage.concurrency, _LOCAL_THREADS)
+    with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
         running: deque[Future[Scanned]] = deque()
         try:
             for stored in objects:
                 running.append(pool.submit(_scan_object, stored, storage, key))
-                if len(running) >= _IN_FLIGHT * storage.concurrency:
+                if len(running) >= _IN_FLIGHT * threads:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()

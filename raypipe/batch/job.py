@@ -160,8 +160,11 @@ class Job:
     def _checkpointing(self) -> Iterator[None]:
         """Let Ray Data commit rows in two phases and leave out committed ones on a resume."""
         context = ray.data.DataContext.get_current()
-        before = (context.checkpoint_config, context.enable_progress_bars)
+        names = ("checkpoint_config", "enable_progress_bars", "use_datasource_v2")
+        before = {name: getattr(context, name) for name in names}
         context.enable_progress_bars = False  # the caller shows committed rows instead
+        # The newer Parquet reader starts 32 actors to read the footers of a manifest's few files.
+        context.use_datasource_v2 = False
         context.checkpoint_config = CheckpointConfig(
             ID_COLUMN,
             self.output.checkpoint,
@@ -171,7 +174,8 @@ class Job:
         try:
             yield
         finally:
-            context.checkpoint_config, context.enable_progress_bars = before
+            for name, value in before.items():
+                setattr(context, name, value)
 
     @contextmanager
     def _reporting(self, total: int, on_progress: Callable[[Progress], None]) -> Iterator[None]:

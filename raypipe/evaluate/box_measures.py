@@ -91,14 +91,14 @@ def _precisions(
     boxes: MatchedBoxes, weight: FloatArray, config: DetectionEvaluationConfig
 ) -> Values:
     values: Values = {}
-    ious = set(config.iou_thresholds) | set(COCO_IOUS if config.coco_mean else ())
+    ious = set(config.ap_ious) | set(COCO_IOUS if config.coco_mean else ())
     for iou in sorted(ious):
         each: dict[str, Value] = {}
         easy: dict[str, Value] = {}
         hard: dict[str, Value] = {}
         for label, matches in boxes.by_label[iou].items():
             each[label] = _ap(matches, weight, config)
-            if iou in config.iou_thresholds and matches.subtle.any():
+            if iou in config.ap_ious and matches.subtle.any():
                 hard[label] = _ap(matches.only(matches.subtle), weight, config)
                 easy[label] = _ap(matches.only(~matches.subtle), weight, config)
         for group, found in (("", each), (SUBTLE, hard), (PLAIN, easy)):
@@ -110,7 +110,7 @@ def _precisions(
     return {
         key: value
         for key, value in values.items()
-        if key.iou in config.iou_thresholds or key.name == "ap_coco"
+        if key.iou in config.ap_ious or key.name == "ap_coco"
     }
 
 

@@ -90,7 +90,12 @@ class DetectionEvaluationConfig(Settings):
         return self.thresholds.get(label, self.threshold)
 
     @property
+    def ap_ious(self) -> tuple[float, ...]:
+        """Every IoU at which AP is reported; that of the operating point is one of them."""
+        return tuple(sorted({*self.iou_thresholds, self.match_iou}))
+
+    @property
     def all_ious(self) -> tuple[float, ...]:
         """Every IoU at which claims are matched."""
         coco = COCO_IOUS if self.coco_mean else ()
-        return tuple(sorted({*self.iou_thresholds, self.match_iou, self.froc_iou, *coco}))
+        return tuple(sorted({*self.ap_ious, self.froc_iou, *coco}))

@@ -85,7 +85,12 @@ def class_grid(evaluation: DetectionEvaluation, views: Mapping[str, SliceView]) 
 
 
 def curves_figure(evaluation: DetectionEvaluation, labels: Sequence[str] = ()) -> Figure:
-    """ROC and precision-recall of series, precision-recall of boxes, FROC: all labels together."""
+    """ROC and precision-recall of series, precision-recall of boxes, FROC.
+
+    Args:
+        evaluation: of series and boxes.
+        labels: at most six; empty: the first six of the evaluation.
+    """
     chosen = tuple(labels or evaluation.labels)[:MOST_LINES]
     figure = new_figure(height_mm=170.0)
     axes = figure.subplots(2, 2)
@@ -122,7 +127,7 @@ def reliability_figure(evaluation: DetectionEvaluation) -> Figure:
 
 
 def froc_figure(evaluation: DetectionEvaluation, labels: Sequence[str] = ()) -> Figure:
-    """FROC of single labels and of all together."""
+    """FROC of single labels (at most five, as curves_figure chooses) and of all together."""
     chosen = tuple(labels or evaluation.labels)[: MOST_LINES - 1]
     figure = new_figure(height_mm=90.0, width_mm=120.0)
     draw_froc(figure.subplots(), evaluation, (*chosen, MICRO))

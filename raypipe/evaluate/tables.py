@@ -121,9 +121,7 @@ def _heading(evaluation: DetectionEvaluation) -> str:
 
 def _boxes(evaluation: DetectionEvaluation) -> str:
     config = evaluation.config
-    columns: list[Column] = [
-        (f"AP at IoU {iou:g}", "box", "ap", iou, "") for iou in config.iou_thresholds
-    ]
+    columns: list[Column] = [(f"AP at IoU {iou:g}", "box", "ap", iou, "") for iou in config.ap_ious]
     if config.coco_mean:
         columns.append(("AP, IoU 0.50 to 0.95", "box", "ap_coco", 0.0, ""))
     for name, heading in _RATES.items():
@@ -158,7 +156,7 @@ def _sizes(evaluation: DetectionEvaluation) -> str:
         if any(m is not None and m.value is not None for m in found):
             rows.append([group, *(f"{_measure_cell(m)} n={m.support}" if m else "" for m in found)])
     for group in (SUBTLE, PLAIN):
-        for iou in config.iou_thresholds:
+        for iou in config.ap_ious:
             found = [known.get(Key("box", "ap", n, iou, group)) for n in labels[:-1]]
             macro = known.get(Key("box", "ap", MACRO, iou, group))
             if macro is not None:

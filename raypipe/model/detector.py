@@ -127,7 +127,7 @@ class Detector:
     def run(self, hu_bhw: NDArray[np.int16]) -> NetworkOutput:
         """The network's raw output for slices in HU, float32 on the CPU."""
         with torch.inference_mode():
-            hu = torch.from_numpy(np.ascontiguousarray(hu_bhw)).to(self.device)
+            hu = torch.from_numpy(np.array(hu_bhw)).to(self.device)  # a copy: may be read-only
             channels = window_channels(hu, self.info.windows)
             if self.config.channels_last:
                 channels = channels.contiguous(memory_format=torch.channels_last)

@@ -15,18 +15,22 @@ import time
 _PERIOD_S = 0.5
 
 
-class ParentWatch:
+class ParentWatch(str):
     """Travels in vLLM's `additional_config` and starts watching wherever it is unpickled.
+
+    A string, because vLLM hashes that part of its config as JSON.
 
     Args:
         parent: process id of the process that pickled it, None where it was not pickled.
     """
 
-    def __init__(self, parent: int | None = None) -> None:
+    def __new__(cls, parent: int | None = None) -> "ParentWatch":
+        """Start to watch where it arrives in another process."""
         if parent is not None and parent != os.getpid():  # a copy within one process watches nobody
             threading.Thread(
                 target=_end_after, args=(parent,), name="parent-watch", daemon=True
             ).start()
+        return super().__new__(cls, "parent_watch")
 
     def __reduce__(self) -> "tuple[type[ParentWatch], tuple[int]]":
         return (ParentWatch, (os.getpid(),))

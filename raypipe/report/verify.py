@@ -19,6 +19,7 @@ from raypipe.report.wording import (
     counted_sentence,
     findings_section,
     impression_section,
+    in_order,
     is_nothing_found,
 )
 from raypipe.types import Sentence
@@ -51,13 +52,8 @@ def verify(plan: ReportPlan, text: str, terminology: Terminology) -> Verified:
         text: the two sections as a language model wrote them; anything at all is accepted.
     """
     findings, impression = split_sections(text)
-    replaced: list[str] = []
-    kept = _mended(plan, findings, findings_section(plan), plan_of_findings(plan), terminology)
-    replaced += kept.problems
-    lines = _mended(
-        plan, impression, impression_section(plan), plan_of_impression(plan), terminology
-    )
-    replaced += lines.problems
+    kept = _mended(plan, findings, _findings_wanted(plan), terminology, full=True)
+    lines = _mended(plan, impression, _impression_wanted(plan), terminology, full=False)
     told = list(kept.sentences)
     if plan.counted:
         told.append(
@@ -70,7 +66,7 @@ def verify(plan: ReportPlan, text: str, terminology: Terminology) -> Verified:
     return Verified(
         findings=tuple(told),
         impression=tuple(lines.sentences),
-        replaced=tuple(replaced),
+        replaced=(*kept.problems, *lines.problems),
         open=(*plan.doubts, *still),
     )
 
@@ -83,8 +79,11 @@ def check(
 ) -> list[str]:
     """Everything that is wrong with a finished report; empty where nothing is."""
     problems: list[str] = []
-    for sentence in (*findings, *impression):
-        problems += sentence_problems(plan, sentence.text, terminology)
+    for full, sentence in [
+        *((True, sentence) for sentence in findings),
+        *((False, sentence) for sentence in impression),
+    ]:
+        problems += sentence_problems(plan, sentence.text, terminology, full=full)
         if cited_ids(sentence.text) != list(sentence.finding_ids):
             problems.append("a sentence cites other findings than it is stored with")
     cited = [i for sentence in findings for i in sentence.finding_ids]
@@ -117,19 +116,20 @@ def cited_ids(text: str) -> list[str]:
     return ids
 
 
-def plan_of_findings(plan: ReportPlan) -> list[tuple[str, ...]]:
-    """The ids that each sentence of the findings section has to cite."""
+_Wanted = list[tuple[tuple[str, ...], Phrase]]
+"""For each sentence of a section the ids that it has to cite, and its wording."""
+
+
+def _findings_wanted(plan: ReportPlan) -> _Wanted:
+    wording = findings_section(plan)
     ids: list[tuple[str, ...]] = [(fact.finding_id,) for fact in plan.told]
-    return [*ids, *[()] * (len(findings_section(plan)) - len(ids))]
+    return list(zip([*ids, *[()] * (len(wording) - len(ids))], wording, strict=True))
 
 
-def plan_of_impression(plan: ReportPlan) -> list[tuple[str, ...]]:
-    """The ids that each line of the impression has to cite."""
-    ids = [
-        tuple(sorted((fact.finding_id for fact in group), key=lambda i: int(i[1:])))
-        for group in plan.impression
-    ]
-    return [*ids, *[()] * (len(impression_section(plan)) - len(ids))]
+def _impression_wanted(plan: ReportPlan) -> _Wanted:
+    wording = impression_section(plan)
+    ids = [in_order(group) for group in plan.impression]
+    return list(zip([*ids, *[()] * (len(wording) - len(ids))], wording, strict=True))
 
 
 @dataclass(frozen=True)
@@ -141,19 +141,21 @@ class _Mended:
 def _mended(
     plan: ReportPlan,
     lines: Sequence[str],
-    wording: Sequence[Phrase],
-    wanted: Sequence[tuple[str, ...]],
+    wanted: _Wanted,
     terminology: Terminology,
+    *,
+    full: bool,
 ) -> _Mended:
     """For each wanted sentence the line that says it, or its fixed wording."""
     sentences: list[Sentence] = []
     problems: list[str] = []
     left = list(lines)
-    for ids, phrase in zip(wanted, wording, strict=True):
+    for ids, phrase in wanted:
         line = next((x for x in left if tuple(cited_ids(x)) == ids), None)
-        wrong = ["is missing"] if line is None else sentence_problems(plan, line, terminology)
+        wrong = ["is missing"]
         if line is not None:
             left.remove(line)
+            wrong = sentence_problems(plan, line, terminology, full=full)
         if line is None or wrong:
             name = " ".join(ids) or "a statement without findings"
             problems += [f"{name}: {problem}" for problem in wrong]
@@ -163,8 +165,17 @@ def _mended(
     return _Mended(sentences, problems)
 
 
-def sentence_problems(plan: ReportPlan, text: str, terminology: Terminology) -> list[str]:
-    """What is wrong with one sentence: invented, missing or different facts."""
+def sentence_problems(
+    plan: ReportPlan, text: str, terminology: Terminology, *, full: bool
+) -> list[str]:
+    """What is wrong with one sentence: invented, missing or different facts.
+
+    Args:
+        plan: what the report has to say.
+        text: the sentence.
+        terminology: reads it.
+        full: whether it has to state level and properties too; the impression need not.
+    """
     stated = terminology.read(_CITATION.sub("", text))
     ids = cited_ids(text)
     facts = [plan.facts[i] for i in ids if i in plan.facts]
@@ -176,7 +187,7 @@ def sentence_problems(plan: ReportPlan, text: str, terminology: Terminology) -> 
         return []
     problems = _problems_of_names(facts, stated)
     if len(facts) == 1:
-        return problems + _problems_of_one(facts[0], stated)
+        return problems + _problems_of_one(facts[0], stated, full)
     return problems + _problems_of_group(facts, text, stated)
 
 
@@ -210,12 +221,12 @@ def _problems_of_names(facts: Sequence[Fact], stated: Statement) -> list[str]:
     return problems
 
 
-def _problems_of_one(fact: Fact, stated: Statement) -> list[str]:
+def _problems_of_one(fact: Fact, stated: Statement, full: bool) -> list[str]:
     problems = []
     if stated.sides != ({fact.side} if fact.side else set()):
         problems.append("the side differs")
     levels = {fact.level} if fact.level else set()
-    if stated.levels - levels:
+    if stated.levels - levels or (full and stated.levels != levels):
         problems.append("the level differs")
     sizes = [size_text(size) for size in stated.sizes_mm]
     if sizes != ([size_text(fact.size_mm)] if fact.size_mm is not None else []):
@@ -223,10 +234,12 @@ def _problems_of_one(fact: Fact, stated: Statement) -> list[str]:
     hu = [hu_text(value) for value in stated.hu]
     if hu and hu != ([hu_text(fact.hu)] if fact.hu is not None else []):
         problems.append("the attenuation differs")
-    known = {(name, value) for name, value, _ in fact.adjectives}
+    known = {name: value for name, value, _ in fact.adjectives}
     for name, values in stated.attributes.items():
-        if any((name, value) not in known for value in values):
+        if values != {known.get(name)}:
             problems.append(f"the {name} differs")
+    if full and set(known) - set(stated.attributes):
+        problems.append("a property is missing")
     return problems
 
 

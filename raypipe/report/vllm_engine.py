@@ -8,6 +8,7 @@ The engine runs in child processes; these end with this one, whatever kills it.
 """
 
 import asyncio
+import atexit
 import math
 import os
 import threading
@@ -52,6 +53,7 @@ class VllmEngine:
             target=self._loop.run_forever, name="vllm-event-loop", daemon=True
         )
         self._thread.start()
+        atexit.register(self.close)  # while vLLM's modules are still there
         try:
             self._run(self._start())
         except BaseException:
@@ -87,6 +89,7 @@ class VllmEngine:
         if self._closed:
             return
         self._closed = True
+        atexit.unregister(self.close)
         if self._loop.is_running():
             self._run(self._stop())
             self._loop.call_soon_threadsafe(self._loop.stop)

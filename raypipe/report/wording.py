@@ -6,12 +6,15 @@ Does not know: grammars, prompts, engines.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 
 from raypipe.knowledge.terminology import Term, article, hu_text, joined, size_text
 from raypipe.report.phrase import Phrase, one_of, seq
 from raypipe.report.plan import Fact, ReportPlan
 
+Words = tuple[str, ...]
+
+_FRONT_LIMIT = 2
+"""More properties than these before a name read badly."""
 _COUNTS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _SEEN = ("is seen", "is present", "is identified", "is visible", "is noted")
 NOTHING_FOUND = (
@@ -24,44 +27,59 @@ REST_ABOVE = "The remaining findings are described above."
 
 def finding_sentence(fact: Fact) -> Phrase:
     """One sentence about one finding: its name, side, level, size, and what else is known."""
-    cite = f" [{fact.finding_id}]."
     options: list[Phrase] = []
     sided_before = fact.side in ("left", "right") and fact.level is None
     # the side stands before the name or in the place, the size before the name or in the tail
     for side_before in (True, False) if sided_before else (False,):
-        place = "" if side_before else _place(fact)
         for size_before in (False, True) if _size_may_lead(fact) else (False,):
-            named = _named(fact, side_before=side_before, size_before=size_before)
-            tail = seq(_measured(fact, size_before), _attenuation(fact, size_before), cite)
-            options.append(seq("There is ", named.lower, place, tail))
-            options.append(seq(named.upper, " ", one_of(*_SEEN), place, tail))
-            if place and fact.level is not None:
-                where = one_of(*(_capital(p.strip()) for p in _texts(place)))
-                options.append(seq(where, ", there is ", named.lower, tail))
+            for before, after in _splits(fact):
+                options += _sentences(fact, side_before, size_before, before, after)
     return one_of(*options)
 
 
-class _Named:
-    """A noun phrase in both cases."""
+def _sentences(
+    fact: Fact, side_before: bool, size_before: bool, before: Words, after: Words
+) -> list[Phrase]:
+    """The sentences of one arrangement of side, size and properties."""
+    place = "" if side_before else _place(fact)
+    texts = _noun_phrases(fact, side_before, size_before, before)
+    named, opening = one_of(*texts), one_of(*map(_capital, texts))
+    properties = f", {joined(after, last='and')}" if after else ""
+    tail = seq(
+        properties,
+        _measured(fact, size_before),
+        _attenuation(fact, alone=size_before or fact.size_mm is None),
+        f" [{fact.finding_id}].",
+    )
+    sentences = [
+        seq("There is ", named, place, tail),
+        seq(opening, " ", one_of(*_SEEN), place, tail),
+    ]
+    if isinstance(place, str) and fact.level is not None:
+        sentences.append(seq(_capital(place.strip()), ", there is ", named, tail))
+    return sentences
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.lower = one_of(*texts)
-        self.upper = one_of(*map(_capital, texts))
+
+def _splits(fact: Fact) -> list[tuple[Words, Words]]:
+    """Properties before the name and those behind it; every known one is told."""
+    words = tuple(adjective for _, _, adjective in fact.adjectives)
+    behind = tuple(w for name, _, w in fact.adjectives if name in ("margin", "shape"))
+    if not behind:
+        return [(words, ())]
+    front = tuple(w for w in words if w not in behind)
+    splits = [(words, ()), (front, behind)]
+    return splits if len(words) <= _FRONT_LIMIT else splits[1:]
 
 
-def _named(fact: Fact, *, side_before: bool, size_before: bool) -> _Named:
-    """Every noun phrase: article, size, adjectives, side, name."""
-    words = [adjective for _, _, adjective in fact.adjectives]
-    # all known properties first, for the template; then every smaller choice
-    subsets = [c for n in range(len(words), -1, -1) for c in combinations(words, n)]
+def _noun_phrases(fact: Fact, side_before: bool, size_before: bool, properties: Words) -> list[str]:
+    """Article, size, properties, side and name, for each name of the finding."""
     side = _side_adjective(fact) if side_before else ""
     size = size_text(fact.size_mm) if size_before and fact.size_mm is not None else ""
     texts = []
     for name in fact.term.written:
-        for chosen in subsets:
-            text = " ".join(part for part in (size, ", ".join(chosen), side, name) if part)
-            texts.append(f"{article(text)} {text}" if fact.term.countable else text)
-    return _Named(texts)
+        text = " ".join(part for part in (size, ", ".join(properties), side, name) if part)
+        texts.append(f"{article(text)} {text}" if fact.term.countable else text)
+    return texts
 
 
 def _side_adjective(fact: Fact) -> str:
@@ -103,13 +121,13 @@ def _measured(fact: Fact, size_before: bool) -> Phrase:
     return one_of(f", measuring {size}", f", measuring {size} in longest axial diameter")
 
 
-def _attenuation(fact: Fact, size_before: bool) -> Phrase:
+def _attenuation(fact: Fact, *, alone: bool) -> Phrase:
+    """The mean attenuation or nothing; `alone` where no size stands before it."""
     if fact.hu is None:
         return ""
     hu = hu_text(fact.hu)
-    if size_before or fact.size_mm is None:
-        return one_of(f", with a mean attenuation of {hu}", "")
-    return one_of(f", with a mean attenuation of {hu}", f" and {hu} on average", "")
+    joined_to_size = () if alone else (f" and {hu} on average",)
+    return one_of(f", with a mean attenuation of {hu}", *joined_to_size, "")
 
 
 def counted_sentence(facts: Sequence[Fact]) -> str:
@@ -143,6 +161,11 @@ def citation(facts: Sequence[Fact]) -> str:
     return " ".join(parts)
 
 
+def in_order(facts: Sequence[Fact]) -> tuple[str, ...]:
+    """Ids by their number."""
+    return tuple(sorted((fact.finding_id for fact in facts), key=lambda i: int(i[1:])))
+
+
 def denied_sentence(terms: Sequence[Term]) -> Phrase:
     """That some findings were looked for and not detected."""
     names = joined(_name_of(t, 1) for t in terms)
@@ -157,8 +180,7 @@ def denied_sentence(terms: Sequence[Term]) -> Phrase:
 
 def impression_line(group: Sequence[Fact]) -> Phrase:
     """One line about all findings of one kind."""
-    ids = sorted((fact.finding_id for fact in group), key=lambda i: int(i[1:]))
-    cite = f" {' '.join(f'[{finding_id}]' for finding_id in ids)}."
+    cite = f" {' '.join(f'[{finding_id}]' for finding_id in in_order(group))}."
     return _single_line(group[0], cite) if len(group) == 1 else _group_line(group, cite)
 
 

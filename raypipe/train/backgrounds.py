@@ -39,12 +39,16 @@ class Background:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Filled:
-    """A volume with lesions, their truths, their map (0, or 1 + index) and the organs."""
+    """A volume with lesions, their truths, their map (0, or 1 + index) and the organs.
+
+    all_organs: whether the organ map is complete, so that it tells the regions in view.
+    """
 
     volume: Volume
     lesions: tuple[Lesion, ...]
     lesion_map: NDArray[np.uint8] = field(repr=False)
     organs: NDArray[np.uint8] = field(repr=False)
+    all_organs: bool = True
 
 
 def load_volumes(source: str) -> Iterator[Volume]:
@@ -92,6 +96,7 @@ def fill(background: Background, rng: np.random.Generator) -> Filled:
         lesions=inserted.lesions,
         lesion_map=inserted.lesion_map,
         organs=background.organs,
+        all_organs=False,
     )
 
 

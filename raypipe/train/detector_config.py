@@ -34,6 +34,11 @@ class TrainDetectorConfig(Settings):
         default_factory=lambda: SynthesisConfig(phantom_series=40, seed=900_000),
         description="validation series to make; its seeds differ from those of `data`",
     )
+    calibration: SynthesisConfig = Field(
+        default_factory=lambda: SynthesisConfig(phantom_series=40, seed=950_000),
+        description="whole series on which thresholds and probabilities are fitted at the end; "
+        "none: the weights carry neither",
+    )
     size: Literal["small", "paper"] = Field(default="small", description="of the network")
     strategy: Strategy = Field(default="full", description="how knowledge enters the features")
     init: str = Field(

@@ -106,6 +106,7 @@ def run(
         if state.step % config.checkpoint_every and state.step < config.steps:
             continue
         metrics = _validated(state, validation, sizes, config, place)
+        metrics["loss"] = float(mean_over_workers(terms["total"]))
         _log(curves, {k: torch.tensor(v) for k, v in metrics.items()}, state.step, config)
         improved = metrics["map50"] > state.best
         state.best = max(state.best, metrics["map50"])

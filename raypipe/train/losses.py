@@ -49,7 +49,7 @@ class Truth:
         box_bn4: centre x, y, width, height of the cell's box.
         attribute_bna: (B, N, A) int64; index of the value, -1 where not known.
         image_bl: (B, L) 0 or 1.
-        region_br: (B, R) 0 or 1.
+        region_br: (B, R) 0 or 1; a row of zeros where the regions are not known.
         attention: (B, 1, H, W) a level, 0 or 1.
         hu_bn: (B, N) mean HU of the cell.
     """
@@ -94,7 +94,7 @@ def detection_loss(
     terms.update(_box_terms(head, truth, positive, count))
     terms["attributes"] = _attribute_term(head, truth, rules, positive) / count
     terms["image"] = F.binary_cross_entropy_with_logits(output.image_logits, truth.image_bl)
-    terms["region"] = F.binary_cross_entropy_with_logits(output.region_logits, truth.region_br)
+    terms["region"] = _region_term(output.region_logits, truth.region_br)
     terms["attention"] = _attention_term(output.attention, truth.attention)
     terms.update(
         knowledge_terms(output, truth.label_bn, truth.region_br, truth.hu_bn, rules, count)
@@ -143,6 +143,13 @@ def _attribute_term(
             logits[:, part], target[:, a], ignore_index=-1, reduction="sum"
         )
     return total
+
+
+def _region_term(logits_br: Tensor, truth_br: Tensor) -> Tensor:
+    """Cross-entropy over slices whose regions are known."""
+    known_b1 = (truth_br.sum(dim=1, keepdim=True) > 0).float()
+    entropy = F.binary_cross_entropy_with_logits(logits_br, truth_br, reduction="none")
+    return (entropy * known_b1).mean()
 
 
 def _attention_term(logits: tuple[Tensor, ...], target: tuple[Tensor, ...]) -> Tensor:

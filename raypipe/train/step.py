@@ -4,6 +4,7 @@ In: a network, batches. Out: named losses; a state to save and restore.
 Does not know: Ray, files, validation.
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def make_optimizer(network: nn.Module, config: TrainDetectorConfig) -> torch.opt
         ],
         lr=config.learning_rate,
         betas=(0.9, 0.98),
+        eps=1e-6,  # tiny gradients stay tiny: sums in another order barely matter
     )
 
 
@@ -132,17 +134,25 @@ def averaged_weights(state: TrainState) -> dict[str, Tensor]:
     with torch.no_grad():
         for key, value in state.network.named_parameters():
             value.copy_(state.average[key])
-        full = get_model_state_dict(state.network, options=_FULL)
+        full = _whole(state.network)
         for key, value in state.network.named_parameters():
             value.copy_(own[key])
-    return {key: value for key, value in full.items() if isinstance(value, Tensor)}
+    return full
+
+
+def _whole(network: nn.Module) -> dict[str, Tensor]:
+    """Copies of all weights and buffers; on a CPU the state dict is the live weights."""
+    full = get_model_state_dict(network, options=_FULL)
+    return {k: v.detach().clone() for k, v in full.items() if isinstance(v, Tensor)}
 
 
 def state_to_save(state: TrainState) -> dict[str, Any]:
     """Everything that a restart needs; every worker has to call it."""
     return {
-        "model": get_model_state_dict(state.network, options=_FULL),
-        "optimizer": get_optimizer_state_dict(state.network, state.optimizer, options=_FULL),
+        "model": _whole(state.network),
+        "optimizer": copy.deepcopy(
+            get_optimizer_state_dict(state.network, state.optimizer, options=_FULL)
+        ),
         "average": averaged_weights(state),
         "step": state.step,
         "best": state.best,

@@ -3,7 +3,6 @@
 In: a detector and a SampleStore. Out: named numbers. Does not know: training, series.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,7 +50,7 @@ def validate(detector: Detector, store: SampleStore, indices: Sequence[int]) -> 
     out = {f"ap50/{label}": value for label, value in by_label.items()}
     out["map50"] = float(np.mean(list(by_label.values()))) if by_label else 0.0
     out["map50_subtle"] = float(np.mean(subtle)) if subtle else 0.0
-    out["sensitivity_at_1"] = sensitivity(matches, len(indices), 1.0)
+    out["sensitivity_at_1"] = froc_point(matches, len(indices), 1.0)
     return out
 
 
@@ -119,19 +118,15 @@ def average_precision(matches: Sequence[Match]) -> float:
     return float(np.sum(np.diff(recall) * precision))
 
 
-def sensitivity(matches: Sequence[Match], slices: int, false_per_slice: float) -> float:
-    """Share of true boxes found where so many false boxes a slice are allowed."""
+def froc_point(matches: Sequence[Match], units: int, false_per_unit: float) -> float:
+    """Share of lesions found where so many false boxes a slice (or series) are allowed."""
     truths = sum(m.hit or m.missed for m in matches)
     found, false = 0, 0
-    by_score: dict[float, list[Match]] = defaultdict(list)
-    for m in matches:
-        if not m.missed:
-            by_score[m.score].append(m)
-    for score in sorted(by_score, reverse=True):
-        false += sum(not m.hit for m in by_score[score])
-        if false > false_per_slice * slices:
+    for m in sorted((m for m in matches if not m.missed), key=lambda m: (-m.score, m.hit)):
+        false += not m.hit
+        if false > false_per_unit * units:
             break
-        found += sum(m.hit for m in by_score[score])
+        found += m.hit
     return found / truths if truths else 0.0
 
 

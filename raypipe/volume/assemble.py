@@ -9,7 +9,7 @@ file, bit by bit. What is repaired carries a flag: a sheared stack (gantry tilt)
 are resampled; slices missing or stored twice are a matter of policy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from raypipe.errors import Reason, SeriesError
 from raypipe.geometry import Geometry
 from raypipe.settings import Settings
 from raypipe.types import Flag, HuArray, SliceStack, Volume
-from raypipe.volume.checks import check_ct_values, measure_spacing
+from raypipe.volume.checks import Spacing, check_ct_values, measure_spacing
 from raypipe.volume.resample import Layout, resample_stack, straight_geometry, straighten
 
 
@@ -74,7 +74,7 @@ def to_volume(read: SliceStack | Volume, config: VolumeConfig) -> Volume:
         SeriesError: SLICE_GAP, DUPLICATE_SLICE, GEOMETRY_INVALID, TOO_LARGE, LABEL_MAP or
             HU_IMPLAUSIBLE.
     """
-    _check_size(read.hu.shape, config)
+    _check_size(read.hu.shape, config.max_voxels)
     if config.check_hu and Flag.NO_HU not in read.flags:
         check_ct_values(
             read.hu,
@@ -85,10 +85,10 @@ def to_volume(read: SliceStack | Volume, config: VolumeConfig) -> Volume:
     return _of_stack(read, config) if isinstance(read, SliceStack) else _of_volume(read, config)
 
 
-def _check_size(shape: tuple[int, ...], config: VolumeConfig) -> None:
+def _check_size(shape: tuple[int, ...], max_voxels: int) -> None:
     voxels = int(np.prod(shape, dtype=np.int64))
-    if voxels > config.max_voxels:
-        raise SeriesError(Reason.TOO_LARGE, f"{voxels} voxels, max_voxels is {config.max_voxels}")
+    if voxels > max_voxels:
+        raise SeriesError(Reason.TOO_LARGE, f"{voxels} voxels, max_voxels is {max_voxels}")
 
 
 def _of_volume(volume: Volume, config: VolumeConfig) -> Volume:
@@ -96,7 +96,7 @@ def _of_volume(volume: Volume, config: VolumeConfig) -> Volume:
     straight = straight_geometry(volume.geometry)
     if _drift_mm(volume.geometry) <= config.shear_tolerance_mm:
         return volume
-    _check_size(straight.shape_zyx, config)
+    _check_size(straight.shape_zyx, config.max_voxels)
     hu, geometry = straighten(volume.hu, volume.geometry)
     return Volume(
         hu=hu,
@@ -157,7 +157,8 @@ def _of_stack(stack: SliceStack, config: VolumeConfig) -> Volume:
     if spacing.even and not sheared:
         return _regular(stack, order, positions, flags)
     flags.add(Flag.RESAMPLED)
-    return _resampled(stack, frame, order, drift, spacing.base_mm, spacing.even, flags, config)
+    volume = _resampled(stack, order, drift, spacing, config.max_voxels)
+    return replace(volume, flags=_flags(stack.flags, flags))
 
 
 def _order(
@@ -239,25 +240,22 @@ def _regular(
 
 def _resampled(
     stack: SliceStack,
-    frame: _Frame,
     order: NDArray[np.int64],
     drift_yx_mm: NDArray[np.float64],
-    base_mm: float,
-    even: bool,
-    flags: set[Flag],
-    config: VolumeConfig,
+    measured: Spacing,
+    max_voxels: int,
 ) -> Volume:
     """Slices onto planes a base distance apart; the plane is as wide as all slices together."""
-    along = frame.along[order]
-    count = len(order) if even else int((along[-1] - along[0]) / base_mm + 1e-6) + 1
-    step = float(along[-1] - along[0]) / (count - 1) if even else base_mm
-    targets = along[0] + step * np.arange(count)
+    frame = _frame(stack)
+    along, base_mm = frame.along[order], measured.base_mm  # exact where the spacing is even
+    count = len(order) if measured.even else int((along[-1] - along[0]) / base_mm + 1e-6) + 1
+    targets = along[0] + base_mm * np.arange(count)
     spacing = np.array(stack.spacing_yx_mm)
     drift = drift_yx_mm / spacing
     low = np.minimum(np.floor(drift.min(axis=0) + 1e-3), 0)
     high = np.maximum(np.ceil(drift.max(axis=0) - 1e-3), 0)
     rows, columns = (int(n) for n in np.array(stack.hu.shape[1:]) + high - low)
-    _check_size((count, rows, columns), config)
+    _check_size((count, rows, columns), max_voxels)
     layout = Layout(along_mm=along, offset_yx=drift - low)
     hu = resample_stack(stack.hu[order], layout, targets, (rows, columns))
     origin = (
@@ -265,12 +263,11 @@ def _resampled(
         + frame.y * (low[0] * spacing[0])
         + frame.x * (low[1] * spacing[1])
     )
-    affine = _affine(frame, stack, origin, frame.normal * step)
+    affine = _affine(frame, stack, origin, frame.normal * base_mm)
     nearest = np.abs(targets[:, None] - along[None, :]).argmin(axis=1)
     return Volume(
         hu=hu,
         geometry=Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine),
         thickness_mm=stack.thickness_mm,
         instance_uids=tuple(stack.instance_uids[order[i]] for i in nearest),
-        flags=_flags(stack.flags, flags),
     )

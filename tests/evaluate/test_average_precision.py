@@ -16,7 +16,7 @@ from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSerie
 from tests.evaluate.cohorts import LABELS, box, cohorts, perfect, random_cohort
 
 PLAIN = DetectionEvaluationConfig(bootstrap=0)
-PROPERTIES = settings(deadline=None, max_examples=50)
+PROPERTIES = settings(deadline=None, max_examples=30)
 Cohort = tuple[list[TruthSeries], list[ClaimSeries]]
 
 
@@ -192,6 +192,40 @@ def test_a_second_box_on_a_lesion_is_a_false_positive(cohort: Cohort) -> None:
     lesions = sum(len(t.lesions) for t in truths)
     assert result.measure("box", "true_positives", MICRO, iou=0.5).value == lesions
     assert result.measure("box", "false_positives", MICRO, iou=0.5).value == lesions
+
+
+def test_sensitivity_by_size() -> None:
+    """Lesions of 5, 6, 12 and 40 mm and one of unknown size; those of 6 and 40 mm are found."""
+    sizes = (5.0, 6.0, 12.0, 40.0, None)
+    lesions = tuple(
+        TruthLesion(label="cyst", box_zyx=box(0, 0, 50.0 * i), diameter_mm=size)
+        for i, size in enumerate(sizes)
+    )
+    truths = [TruthSeries(series_key="a", lesions=lesions)]
+    claims = [
+        ClaimSeries(
+            series_key="a",
+            claims=tuple(
+                Claim(label="cyst", box_zyx=lesions[i].box_zyx, score=score)
+                for i, score in ((1, 0.9), (2, 0.3), (3, 0.5))  # 0.3 lies below the threshold
+            ),
+        )
+    ]
+    result = evaluate_detection(truths, claims, PLAIN)
+    measured = {
+        m.group: (m.value, m.support)
+        for m in result.measures
+        if (m.name, m.label) == ("sensitivity", "cyst") and "FP" not in m.group
+    }
+    assert measured == {
+        "under 6 mm": (0.0, 1),
+        "6 to 10 mm": (1.0, 1),
+        "10 to 20 mm": (0.0, 1),
+        "20 to 30 mm": (None, 0),
+        "from 30 mm": (1.0, 1),
+        "subtle": (0.0, 1),
+        "not subtle": (0.5, 4),
+    }
 
 
 def test_slices_of_one_lesion_are_matched_within_their_slice() -> None:

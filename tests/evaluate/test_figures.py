@@ -93,7 +93,9 @@ def test_without_spacing_there_is_no_scale(evaluation: DetectionEvaluation) -> N
 
 def test_a_label_without_positives_leaves_its_panels_empty() -> None:
     truths, claims = random_cohort(0)
-    config = DetectionEvaluationConfig(labels=("cyst", "unheard_of"), bootstrap=0)
+    config = DetectionEvaluationConfig(
+        labels=("cyst", "unheard_of"), iou_thresholds=(0.1,), match_iou=0.4, bootstrap=0
+    )
     result = evaluate_detection(truths, claims, config)
     figure = class_grid(result, {"unheard_of": view()})
     assert len(figure.axes[0].lines) == 1  # chance alone

@@ -94,6 +94,18 @@ def test_unknown_labels_take_no_part() -> None:
     assert result.measure("image", "exact_match", MICRO).value == 0.5
 
 
+def test_curves_leave_out_unknown_labels() -> None:
+    """Without the unknown series, which scores highest, the ranking is perfect."""
+    known = {"a": True, "b": False}
+    truths = [TruthSeries(series_key=k, image_labels={"cyst": v}) for k, v in known.items()]
+    truths.append(TruthSeries(series_key="c", image_labels={"stone": True}))
+    scores = {"a": 0.6, "b": 0.3, "c": 0.9}
+    claims = [ClaimSeries(series_key=k, image_scores={"cyst": s}) for k, s in scores.items()]
+    result = evaluate_detection(truths, claims, DetectionEvaluationConfig(bootstrap=0))
+    for name in ("auc_roc", "ap"):
+        assert result.measure("image", name, "cyst").value == 1.0
+
+
 def test_series_without_a_score_of_its_own_has_that_of_its_best_claim() -> None:
     where = Box(lower_zyx=(0, 0, 0), upper_zyx=(1, 1, 1))
     claims = tuple(Claim(label="cyst", box_zyx=where, score=s) for s in (0.2, 0.7))

@@ -15,7 +15,7 @@ corner = st.tuples(*[st.floats(0, 20)] * 3)
 extent = st.tuples(*[st.floats(0.5, 20)] * 3)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(corner, extent), min_size=2, max_size=5))
 def test_pairwise_iou_is_the_iou_of_boxes(parts: list[tuple[tuple[float, ...], ...]]) -> None:
     boxes = [
@@ -64,6 +64,9 @@ def test_lesions_that_are_left_out_take_their_claims_along() -> None:
     assert only.hit.tolist() == [True, False, True]
     assert only.found.tolist() == [0, -1, 1]
     assert only.lesion_score.tolist() == pytest.approx([0.9, 0.7])
+    others = matches.only(~matches.subtle)
+    assert others.hit.tolist() == [True, False]
+    assert others.found.tolist() == [0, -1]
 
 
 def test_series_are_paired_by_key() -> None:

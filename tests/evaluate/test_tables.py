@@ -56,7 +56,9 @@ def test_series_without_boxes_have_no_box_tables() -> None:
         for i in range(6)
     ]
     claims = [
-        ClaimSeries(series_key=str(i), image_scores={"cyst": 1 - i / 6, "normal": i / 6})
+        ClaimSeries(
+            series_key=str(i), image_scores={"cyst": max(0.9 - i / 6, 0.0), "normal": i / 6}
+        )
         for i in range(6)
     ]
     config = DetectionEvaluationConfig(image_mode="single", bootstrap=0)

@@ -30,7 +30,7 @@ def test_small_boxes_go_to_fine_levels_and_large_ones_to_coarse() -> None:
 
 
 def test_the_smaller_of_two_lesions_gets_the_contested_cell() -> None:
-    boxes = torch.tensor([[100.0, 100.0, 40.0, 40.0], [100.0, 100.0, 38.0, 38.0]])
+    boxes = torch.tensor([[100.0, 100.0, 36.0, 36.0], [100.0, 100.0, 34.0, 34.0]])
     index, _ = assign(boxes, GRID)
     assert set(index.tolist()) == {-1, 1}
 

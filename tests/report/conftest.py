@@ -1,0 +1,23 @@
+from collections.abc import Iterator
+
+import pytest
+
+from raypipe.knowledge.terminology import Terminology, load_terminology
+from raypipe.report.config import VllmConfig
+from raypipe.report.model_source import find_model
+from raypipe.report.vllm_engine import VllmEngine
+
+SMALL = VllmConfig(kv_cache_gib=0.25, max_model_len=4096, max_num_seqs=16)
+
+
+@pytest.fixture(scope="session")
+def terminology() -> Terminology:
+    return load_terminology()
+
+
+@pytest.fixture(scope="session")
+def vllm_engine() -> Iterator[VllmEngine]:
+    """One real engine with the real offline model for all tests."""
+    engine = VllmEngine(find_model("smollm2"), SMALL)
+    yield engine
+    engine.close()

@@ -1,0 +1,156 @@
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raypipe.knowledge.terminology import Terminology, load_terminology
+from raypipe.report.config import ReportConfig
+from raypipe.report.phrase import first, pick
+from raypipe.report.reporter import ReportInput
+from raypipe.report.request import report_phrase
+from raypipe.report.verify import cited_ids, verify
+from tests.report.finding_sets import make_context, make_finding, plan_of, report_inputs
+
+TWO = ReportInput(
+    (
+        make_finding(1, level="upper third", attributes={"margin": "spiculated"}),
+        make_finding(2, "pleural_effusion", side="left", diameter_mm=40.0, mean_hu=8.0),
+    ),
+    make_context(),
+)
+TRUE = (
+    "FINDINGS:\n"
+    "There is a spiculated pulmonary nodule in the upper third of the right lung, measuring 12 mm, "
+    "with a mean attenuation of 35 HU [F1].\n"
+    "A 40 mm left-sided pleural effusion is seen [F2].\n"
+    "IMPRESSION:\n"
+    "Left-sided pleural effusion, 40 mm [F2].\n"
+    "Right pulmonary nodule, 12 mm [F1]."
+)
+
+
+def test_a_true_report_is_kept_word_for_word(terminology: Terminology) -> None:
+    plan = plan_of(TWO)
+    text = TRUE
+    verified = verify(plan, text, terminology)
+    assert verified.replaced == () and verified.open == ()
+    said = [s.text for s in (*verified.findings, *verified.impression)]
+    assert said == [line for line in text.splitlines() if not line.isupper() and ":" not in line]
+    assert [s.finding_ids for s in verified.findings] == [("F1",), ("F2",)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("right lung", "left lung", "F1: the side differs"),
+        ("right lung", "lung", "F1: the side differs"),
+        ("upper third", "lower third", "F1: the level differs"),
+        ("in the upper third of the", "in the", "F1: the level differs"),
+        ("measuring 12 mm", "measuring 21 mm", "F1: the size differs"),
+        ("measuring 12 mm", "measuring 12 cm", "F1: the size differs"),
+        (", measuring 12 mm", "", "F1: the size differs"),
+        ("35 HU", "-35 HU", "F1: the attenuation differs"),
+        ("spiculated", "lobulated", "F1: the margin differs"),
+        ("spiculated ", "", "F1: a property is missing"),
+        ("pulmonary nodule in", "lung mass in", "F1: names another finding"),
+        ("pulmonary nodule in", "lesion in", "F1: does not name its finding"),
+        ("There is a spic", "There is no spic", "F1: denies a finding that it cites"),
+        ("There is a spic", "There is possibly a spic", "F1: doubts its finding"),
+        ("is seen [F2]", "and a rib fracture are seen [F2]", "F2: names another finding"),
+        ("is seen [F2]", "is seen [F3]", "F2: is missing"),
+        ("seen [F2].", "seen [F2].\nThere is a rib fracture.", "a sentence was left out"),
+        ("Right pulmonary nodule, 12 mm", "Left pulmonary nodule, 12 mm", "F1: the side differs"),
+        ("Left-sided pleural effusion, 40 mm [F2].\n", "", "F2: is missing"),
+    ],
+)
+def test_a_planted_error_is_seen_and_mended(
+    old: str, new: str, problem: str, terminology: Terminology
+) -> None:
+    assert old in TRUE
+    verified = verify(plan_of(TWO), TRUE.replace(old, new, 1), terminology)
+    assert any(problem in found for found in verified.replaced), verified.replaced
+    assert verified.open == ()
+    assert [s.finding_ids for s in verified.findings] == [("F1",), ("F2",)]
+    assert all("rib fracture" not in s.text for s in verified.findings)
+
+
+@pytest.mark.parametrize(
+    "false",
+    [
+        "No pleural effusion was detected.",
+        "No abnormality was detected by the model.",
+        "The patient is healthy.",
+        "There is a rib fracture.",
+        "Follow-up in 3 months is advised.",
+    ],
+)
+def test_a_false_statement_without_findings_is_replaced(
+    false: str, terminology: Terminology
+) -> None:
+    one = ReportInput((make_finding(1, "pleural_effusion"),), make_context())
+    plan = plan_of(one)
+    true = first(report_phrase(plan))
+    (denial,) = [line for line in true.splitlines() if line.startswith("No ")]
+    verified = verify(plan, true.replace(denial, false), terminology)
+    assert len(verified.replaced) == 1 and verified.open == ()
+    assert denial in [s.text for s in verified.findings]
+
+
+@pytest.mark.parametrize("text", ["", "IMPRESSION:", "\n\n", "[F1]", "FINDINGS:\n[F1-F99999999]"])
+def test_any_text_gives_a_true_report(text: str, terminology: Terminology) -> None:
+    plan = plan_of(TWO)
+    verified = verify(plan, text, terminology)
+    fixed = verify(plan, first(report_phrase(plan)), terminology)
+    assert (verified.findings, verified.impression) == (fixed.findings, fixed.impression)
+    assert verified.replaced and verified.open == ()
+
+
+def test_nothing_found_is_said_only_where_it_is_true(terminology: Terminology) -> None:
+    plan = plan_of(ReportInput((), make_context(body_part=None)))
+    text = first(report_phrase(plan))
+    verified = verify(plan, text, terminology)
+    assert verified.replaced == () and verified.impression[0].finding_ids == ()
+    invented = verify(plan, text + "\nLeft lung mass, 30 mm [F1].", terminology)
+    assert invented.replaced and all("mass" not in s.text for s in invented.impression)
+
+
+def test_counted_findings_keep_their_ids(terminology: Terminology) -> None:
+    findings = tuple(make_finding(n) for n in range(1, 31))
+    plan = plan_of(ReportInput(findings, make_context()), ReportConfig(findings_limit=2))
+    verified = verify(plan, first(report_phrase(plan)), terminology)
+    assert verified.open == () and verified.replaced == ()
+    assert len(verified.findings[-1].finding_ids) == 28
+    assert {i for s in verified.findings for i in s.finding_ids} == set(plan.facts)
+
+
+def test_doubts_of_the_plan_ask_for_a_review(terminology: Terminology) -> None:
+    plan = plan_of(ReportInput((make_finding(side="sinister"),), make_context()))
+    verified = verify(plan, first(report_phrase(plan)), terminology)
+    assert verified.open == ("F1: its side is not of the terminology",)
+
+
+def test_citations_are_read() -> None:
+    assert cited_ids("x [F2] y [F7-F9].") == ["F2", "F7", "F8", "F9"]
+    assert cited_ids("x F2 [f3] [F-1]") == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(report_inputs(), st.randoms(use_true_random=False))
+def test_every_report_of_the_grammar_is_true(one: ReportInput, rng: random.Random) -> None:
+    plan = plan_of(one)
+    verified = verify(plan, pick(report_phrase(plan), rng.randrange), load_terminology())
+    assert verified.replaced == () and verified.open == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(report_inputs(max_findings=4), report_inputs(max_findings=4))
+def test_the_report_of_another_series_never_gets_through(
+    mine: ReportInput, other: ReportInput
+) -> None:
+    plan = plan_of(mine)
+    verified = verify(plan, first(report_phrase(plan_of(other))), load_terminology())
+    assert verified.open == ()
+    assert [i for s in verified.findings for i in s.finding_ids] == [
+        fact.finding_id for fact in plan.told
+    ]
