@@ -139,7 +139,8 @@ class VllmEngine:
 
     async def _answer(self, request: GenerationRequest, timeout_s: float) -> Completion | None:
         """One completion; None where the engine died."""
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        from vllm.exceptions import VLLMError
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         started = time.perf_counter()
         last: list[Any] = []
@@ -153,7 +154,7 @@ class VllmEngine:
             return _completion(last, FinishReason.TIMEOUT, started)
         except EngineDeadError:
             return None
-        except (EngineGenerateError, ValueError):  # refused: too long, or a grammar that is none
+        except (VLLMError, ValueError):  # refused: too long, or a grammar that is none
             if self._engine.errored:
                 return None
             return _completion(last, FinishReason.ERROR, started)

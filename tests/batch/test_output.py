@@ -3,8 +3,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from raypipe.archive.storage import StorageConfig
 
+from raypipe.archive.storage import StorageConfig
 from raypipe.batch.output import Output, count_rows, open_output
 from raypipe.errors import Status
 
