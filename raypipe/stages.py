@@ -117,6 +117,12 @@ class Detect:
 
         self._config = config
         self._detector = Detector(config.detector, config.preprocess.fingerprint)
+        calibration = self._detector.calibration
+        self._findings = config.findings.completed_by(
+            thresholds=self._detector.thresholds,
+            slope=calibration.slope if calibration else {},
+            intercept=calibration.intercept if calibration else {},
+        )
 
     def __call__(self, row: Row) -> Row:
         """Take "model_input" of a row; give findings, features and label scores."""
@@ -139,7 +145,7 @@ class Detect:
             volume_geometry=geometry_of(row),
             instance_uids=row["instance_uids"],
             has_hu=Flag.NO_HU not in row["flags"],
-            config=self._config.findings,
+            config=self._findings,
         )
         row["findings"] = [finding_row(f, self._instance_id(f.instance_uid)) for f in findings]
         row["features"] = prediction.features.tolist()

@@ -4,7 +4,7 @@ In: ModelInput. Out: Prediction on the grid of that input. Does not know: files,
 thresholds of findings, suppression of overlaps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -26,7 +26,7 @@ from raypipe.model.checkpoint import (
 from raypipe.model.config import RANDOM_WEIGHTS, DetectorConfig
 from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.model.network import Network, NetworkOutput, config_for
-from raypipe.types import Detection, ModelInput, Prediction
+from raypipe.types import Detection, HuArray, ModelInput, Prediction
 
 
 class Detector:
@@ -104,11 +104,18 @@ class Detector:
         hu = model_input.hu
         if hu.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise CheckpointError(f"detector: slices are {IMAGE_SIZE} x {IMAGE_SIZE} pixels")
+        return self._predict(len(hu), lambda first, last: stacks(hu, first, last))
+
+    def predict_stacks(self, hu_bzhw: HuArray) -> Prediction:
+        """The same for slices that do not follow each other: (B, 3, H, W), each with its own."""
+        return self._predict(len(hu_bzhw), lambda first, last: hu_bzhw[first:last])
+
+    def _predict(self, count: int, part: Callable[[int, int], HuArray]) -> Prediction:
         detections: list[Detection] = []
         labels: list[NDArray[np.float32]] = []
         features: list[NDArray[np.float32]] = []
-        for start in range(0, len(hu), self.config.batch_slices):
-            output = self.run(hu[start : start + self.config.batch_slices])
+        for start in range(0, count, self.config.batch_slices):
+            output = self.run(part(start, min(count, start + self.config.batch_slices)))
             detections += self._detections(output, start)
             labels.append(torch.sigmoid(output.image_logits).numpy())
             features.append(output.features.numpy())
@@ -124,11 +131,15 @@ class Detector:
             },
         )
 
-    def run(self, hu_bhw: NDArray[np.int16]) -> NetworkOutput:
-        """The network's raw output for slices in HU, float32 on the CPU."""
+    def run(self, hu_bzhw: HuArray) -> NetworkOutput:
+        """The network's raw output for slices with their neighbours in HU, float32 on the CPU.
+
+        Args:
+            hu_bzhw: (B, 3, H, W): the slice below, the slice itself, the slice above; see `stacks`.
+        """
         with torch.inference_mode():
-            hu = torch.from_numpy(np.array(hu_bhw)).to(self.device)  # a copy: may be read-only
-            channels = window_channels(hu, self.info.windows)
+            hu = torch.from_numpy(np.array(hu_bzhw)).to(self.device)  # a copy: may be read-only
+            channels = window_channels(hu, self.info.windows, self.info.network.context_slices)
             if self.config.channels_last:
                 channels = channels.contiguous(memory_format=torch.channels_last)
             with torch.autocast(
@@ -173,10 +184,21 @@ def box_scores(output: NetworkOutput) -> Tensor:
     return both.sqrt()
 
 
-def window_channels(hu_bhw: Tensor, windows: Sequence[Window]) -> Tensor:
-    """(B, H, W) HU -> (B, 3, H, W) float32, one channel a window, 0..1."""
-    hu = hu_bhw.float()
-    return torch.stack([window.apply(hu) for window in windows], dim=1)
+def stacks(hu_zhw: HuArray, first: int, last: int) -> HuArray:
+    """Slices first..last - 1 of a series as (B, 3, H, W): below, itself, above.
+
+    The outermost slices of the series stand in for the neighbours that they lack.
+    """
+    index = np.arange(first, last)[:, None] + (-1, 0, 1)
+    found: HuArray = hu_zhw[index.clip(0, len(hu_zhw) - 1)]
+    return found
+
+
+def window_channels(hu_bzhw: Tensor, windows: Sequence[Window], context_slices: int) -> Tensor:
+    """(B, 3, H, W) HU -> (B, context_slices * 3, H, W) float32, 0..1, the windows of each slice."""
+    hu = (hu_bzhw if context_slices == 3 else hu_bzhw[:, 1:2]).float()
+    channels = torch.stack([window.apply(hu) for window in windows], dim=2)
+    return channels.flatten(1, 2)
 
 
 def build_network(info: CheckpointInfo) -> Network:

@@ -1,7 +1,7 @@
 """The encoder: a convolution stem, then stages of windowed attention at falling resolution.
 
-In: windowed slices (B, 3, 256, 256). Out: one feature map a stage, coarser stage by stage.
-Does not know: lesions, the knowledge graph, HU.
+In: windowed slices (B, 3, 256, 256), or 3 channels a slice of a stack. Out: one feature map a
+stage, coarser stage by stage. Does not know: lesions, the knowledge graph, HU.
 
 Each stage carries narrow pathways at fixed grids (64 x 64, 32 x 32, 16 x 16 in the full size)
 that run beside its layers and are fused into its result: every stage sees fine detail and the
@@ -217,11 +217,11 @@ class Stage(nn.Module):
 class Encoder(nn.Module):
     """Stem, stages and the coarsest map."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, in_channels: int = 3) -> None:
         super().__init__()
         self.config = config
         self.stem = nn.Conv2d(
-            3, config.stem_channels, 7, stride=config.stem_stride, padding=3, bias=False
+            in_channels, config.stem_channels, 7, stride=config.stem_stride, padding=3, bias=False
         )
         self.activation = activation(config.stages[0].activation)
         widths = (config.stem_channels, *(stage.channels for stage in config.stages))

@@ -1,6 +1,7 @@
 """The detection network: encoder, knowledge enhancement, pyramid, heads.
 
-In: windowed slices (B, 3, 256, 256), 0..1. Out: NetworkOutput. Does not know: HU, series, files.
+In: windowed slices (B, 3 * context_slices, 256, 256), 0..1. Out: NetworkOutput.
+Does not know: HU, series, files.
 """
 
 from typing import Literal, NamedTuple
@@ -33,6 +34,9 @@ class NetworkConfig(Settings):
     attributes: dict[str, tuple[str, ...]] = Field(description="attribute -> values, in order")
     pyramid_channels: int = Field(default=64, gt=0, multiple_of=8, description="width of a level")
     node_channels: int = Field(default=64, gt=0, description="width of a graph node")
+    context_slices: Literal[1, 3] = Field(
+        default=1, description="3: the network also sees the slices below and above"
+    )
     strategy: Strategy = Field(default="full", description="how knowledge enters the features")
 
     @property
@@ -65,6 +69,7 @@ def config_for(
         attributes={name: attribute.values for name, attribute in graph.attributes.items()},
         pyramid_channels=64 if size == "small" else 256,
         node_channels=64 if size == "small" else 256,
+        context_slices=3 if size == "small" else 1,
     )
 
 
@@ -85,7 +90,7 @@ class Network(nn.Module):
         super().__init__()
         self.config = config
         sizes, width = config.resolved_encoder, config.pyramid_channels
-        self.encoder = Encoder(sizes)
+        self.encoder = Encoder(sizes, in_channels=3 * config.context_slices)
         self.first = next(i for i, s in enumerate(self.encoder.strides) if s >= FINEST_STRIDE)
         strides = list(self.encoder.strides[self.first :])
         extra = 0
@@ -109,9 +114,9 @@ class Network(nn.Module):
         self.box_head = BoxHead(width, len(config.labels), values, self.strides)
         self.image_head = ImageHead(width, len(config.image_labels) + len(REGIONS))
 
-    def forward(self, x_b3hw: Tensor) -> NetworkOutput:
-        """(B, 3, 256, 256) in 0..1."""
-        laterals = self.pyramid.lateral(self.encoder(x_b3hw)[self.first :])
+    def forward(self, x_bchw: Tensor) -> NetworkOutput:
+        """(B, 3 * context_slices, 256, 256) in 0..1, the windows of each slice side by side."""
+        laterals = self.pyramid.lateral(self.encoder(x_bchw)[self.first :])
         if self.nodes is not None:
             nodes_nd = self.nodes()
             laterals[1:] = [

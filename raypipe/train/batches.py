@@ -1,9 +1,10 @@
 """Batches of augmented slices and their truth as tensors.
 
-In: a SampleStore, indices, a seed. Out: HU (B, 256, 256) and a Truth. The same seed and index
+In: a SampleStore, indices, a seed. Out: HU (B, 3, 256, 256) and a Truth. The same seed and index
 give the same slice, whichever worker loads it. Does not know: networks, optimisers.
 
-Shape suffixes: B slices, H W pixels, N cells, M boxes, A attributes.
+Shape suffixes: B slices, Z a slice and its neighbours, H W pixels, N cells, M boxes,
+A attributes.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ from raypipe.train.dataset import SampleStore, SliceSample
 from raypipe.train.losses import Truth
 from raypipe.train.targets import Grid, assign
 
+LESION_PATCHES = 0.8
+"""Share of patches that are cut around a lesion where the slice has one."""
+
 
 class AugmentConfig(Settings):
     """How training slices are varied. No mirror images: the body is not symmetric."""
@@ -34,6 +38,9 @@ class AugmentConfig(Settings):
     hu_offset: float = Field(default=8.0, ge=0, description="largest shift of all HU")
     hu_gain: float = Field(default=0.04, ge=0, lt=1, description="largest change of the HU scale")
     noise_hu: float = Field(default=10.0, ge=0, description="largest added noise, HU")
+    lone_share: float = Field(
+        default=0.1, ge=0, le=1, description="share of slices shown as their own neighbours"
+    )
     patch_pixels: Literal[128, 256] = Field(
         default=256,
         description="edge of what the network sees; 128 cuts a patch around a lesion, a quarter "
@@ -76,7 +83,7 @@ def make_batch(
     grid: Grid,
     augment: AugmentConfig | None,
 ) -> tuple[Tensor, Truth]:
-    """HU (B, 256, 256) float32 and the truth of slices.
+    """HU (B, 3, 256, 256) float32 and the truth of slices.
 
     Args:
         store: the data set.
@@ -91,11 +98,11 @@ def make_batch(
         hu, boxes = _augmented(sample, np.random.default_rng(seed), augment)
         slices.append(hu)
         truths.append(_truth_of_slice(sample, boxes, vocabulary, grid))
-    hu_bhw = torch.from_numpy(np.stack(slices))
+    hu_bzhw = torch.from_numpy(np.stack(slices))
     index_bn, central_bn, label_bn, box_bn4, attribute_bna, image_bl, region_br = (
         torch.stack(column) for column in zip(*truths, strict=True)
     )
-    return hu_bhw, Truth(
+    return hu_bzhw, Truth(
         index_bn=index_bn,
         centerness_bn=central_bn,
         label_bn=label_bn,
@@ -104,65 +111,58 @@ def make_batch(
         image_bl=image_bl,
         region_br=region_br,
         attention=_attention_targets(box_bn4, index_bn, grid),
-        hu_bn=cell_hu(hu_bhw, grid),
+        hu_bn=cell_hu(hu_bzhw[:, 1], grid),
     )
 
 
 def _augmented(
     sample: SliceSample, rng: np.random.Generator, augment: AugmentConfig | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    hu = np.asarray(sample.hu, dtype=np.float32)
+    """HU (3, edge, edge) and boxes of a slice, varied; the same chance moves all three slices."""
     boxes = np.array(sample.boxes_m4, dtype=np.float32)
     if augment is None:
-        return hu, boxes
+        return np.asarray(sample.hu, dtype=np.float32), boxes
     zoom = float(np.exp(rng.uniform(-augment.zoom, augment.zoom)))
     shift_xy = rng.uniform(-augment.shift_pixels, augment.shift_pixels, 2).astype(np.float32)
-    hu = _moved(hu, zoom, shift_xy)
     middle = IMAGE_SIZE / 2
     boxes[:, :2] = (boxes[:, :2] - middle) * zoom + middle + shift_xy
     boxes[:, 2:] *= zoom
+    edge = augment.patch_pixels
+    corner_xy = _corner(boxes, edge, rng)
+    boxes[:, :2] -= corner_xy
+    stack = np.asarray(sample.hu, dtype=np.float32)
+    if rng.random() < augment.lone_share:
+        stack = stack[[1, 1, 1]]
+    hu = _moved(stack, zoom, shift_xy - corner_xy, edge)
     gain = 1.0 + rng.uniform(-augment.hu_gain, augment.hu_gain)
     hu = (hu + 1000.0) * np.float32(gain) - 1000.0
     hu += np.float32(rng.uniform(-augment.hu_offset, augment.hu_offset))
     noise = rng.uniform(0, augment.noise_hu) * (rng.random() < 0.5)
     if noise > 0:
         hu = hu + np.float32(noise) * rng.standard_normal(hu.shape, np.float32)
-    if augment.patch_pixels < IMAGE_SIZE:
-        return _patch(hu, boxes, augment.patch_pixels, rng)
     return hu, boxes
 
 
-def _patch(
-    hu: NDArray[np.float32],
-    boxes: NDArray[np.float32],
-    edge: int,
-    rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A square part that holds the centre of some lesion, or lies anywhere near the body."""
-    middle_xy = boxes[rng.integers(len(boxes)), :2] if len(boxes) else rng.uniform(64, 192, 2)
-    corner = middle_xy - rng.uniform(0.15, 0.85, 2) * edge
-    x, y = (int(np.clip(c, 0, IMAGE_SIZE - edge)) for c in corner)
-    moved = boxes.copy()
-    moved[:, :2] -= (x, y)
-    return np.ascontiguousarray(hu[y : y + edge, x : x + edge]), moved
+def _corner(boxes: NDArray[np.float32], edge: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """x, y of a square part that holds a lesion's centre, or lies anywhere near the body."""
+    around_lesion = len(boxes) > 0 and rng.random() < LESION_PATCHES
+    middle_xy = boxes[rng.integers(len(boxes)), :2] if around_lesion else rng.uniform(48, 208, 2)
+    corner_xy = np.floor(middle_xy - rng.uniform(0.15, 0.85, 2) * edge)
+    return np.asarray(corner_xy.clip(0, IMAGE_SIZE - edge), np.float32)
 
 
 def _moved(
-    hu: NDArray[np.float32], zoom: float, shift_xy: NDArray[np.float32]
+    hu: NDArray[np.float32], zoom: float, shift_xy: NDArray[np.float32], edge: int
 ) -> NDArray[np.float32]:
-    """Scale about the centre, then shift; air comes in from outside."""
-    half = IMAGE_SIZE / 2
-    theta = torch.tensor(
-        [
-            [1 / zoom, 0.0, -float(shift_xy[0]) / half / zoom],
-            [0.0, 1 / zoom, -float(shift_xy[1]) / half / zoom],
-        ]
-    )
-    size = [1, 1, IMAGE_SIZE, IMAGE_SIZE]
-    where = F.affine_grid(theta[None], size, align_corners=False)
-    raised = torch.from_numpy(hu)[None, None] + 1024.0  # zeros from outside are air
+    """Scale about the centre, shift, and keep the first `edge` rows and columns; air outside."""
+    half, own = IMAGE_SIZE / 2, edge / 2
+    x, y = ((own - half - float(shift)) / half / zoom for shift in shift_xy)
+    scale = own / half / zoom
+    theta = torch.tensor([[scale, 0.0, x], [0.0, scale, y]])
+    where = F.affine_grid(theta[None], [1, 1, edge, edge], align_corners=False)
+    raised = torch.from_numpy(hu)[None] + 1024.0  # zeros from outside are air
     moved = F.grid_sample(raised, where, mode="bilinear", align_corners=False)
-    return np.asarray((moved[0, 0] - 1024.0).numpy())
+    return np.asarray((moved[0] - 1024.0).numpy())
 
 
 def _truth_of_slice(

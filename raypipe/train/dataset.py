@@ -16,6 +16,7 @@ from scipy import ndimage
 from raypipe.errors import ConfigError
 from raypipe.geometry import Geometry
 from raypipe.knowledge.graph import REGIONS
+from raypipe.model.detector import stacks
 from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.phantom import Lesion, Organ, slice_boxes
 from raypipe.phantom.organs import KIDNEYS, LUNGS
@@ -38,7 +39,7 @@ class SliceSample:
     """One slice and its truth.
 
     Args:
-        hu: (256, 256) int16.
+        hu: (3, 256, 256) int16: the slice below, itself, the slice above.
         boxes_m4: (M, 4) float32; centre x, centre y, width, height in pixels.
         labels: M keys of findings.
         attributes: M mappings attribute -> value.
@@ -82,7 +83,7 @@ def slice_samples(
         series: number of the series.
     """
     samples = []
-    for z, hu in enumerate(model_input.hu):
+    for z in range(len(model_input.hu)):
         found = [
             (number, box)
             for number, box in slice_boxes(lesion_map, z)
@@ -98,7 +99,7 @@ def slice_samples(
         own = [lesions[number] for number, _ in found]
         samples.append(
             SliceSample(
-                hu=hu,
+                hu=stacks(model_input.hu, z, z + 1)[0],
                 boxes_m4=boxes,
                 labels=tuple(lesion.label for lesion in own),
                 attributes=tuple(lesion.attributes for lesion in own),
@@ -127,7 +128,7 @@ def regions_in_view(organs_yx: NDArray[np.uint8]) -> tuple[str, ...]:
 class SampleStore:
     """Samples on disk; slices are read by memory map.
 
-    A folder with `hu.npy` (S, 256, 256) int16 and `truth.npz`.
+    A folder with `hu.npy` (S, 3, 256, 256) int16 and `truth.npz`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -188,7 +189,7 @@ def write_store(
             series.append(sample.series)
     if not series:
         raise ConfigError("data set: no slice was made; ask for more series")
-    shape = (len(series), IMAGE_SIZE, IMAGE_SIZE)
+    shape = (len(series), 3, IMAGE_SIZE, IMAGE_SIZE)
     np.save(target / "hu.npy", np.memmap(raw, dtype=np.int16, mode="r", shape=shape))
     raw.unlink()
     np.savez(

@@ -21,7 +21,7 @@ from raypipe.knowledge.graph import load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS
 from raypipe.model.checkpoint import CheckpointInfo, check_state, load_checkpoint
 from raypipe.model.config import DetectorConfig
-from raypipe.model.detector import Detector, build_network
+from raypipe.model.detector import Detector, build_network, window_channels
 from raypipe.model.network import Network, NetworkConfig, config_for
 from raypipe.train.batches import make_batch, make_vocabulary, sample_weights
 from raypipe.train.dataset import SampleStore
@@ -99,8 +99,10 @@ def run(
     rules = _to(make_rules(load_graph(), sizes), place.device)
     grid = make_grid(strides, config.augment.patch_pixels)
     curves = _curves(place)
-    for hu_bhw, truth in _batches(config, store, sizes, grid, place, state.step):
-        terms = train_step(state, hu_bhw.to(place.device), _to(truth, place.device), rules, config)
+    for hu_bzhw, truth in _batches(config, store, sizes, grid, place, state.step):
+        hu_bzhw, truth = hu_bzhw.to(place.device), _to(truth, place.device)
+        channels_bchw = window_channels(hu_bzhw, NETWORK_WINDOWS, sizes.context_slices)
+        terms = train_step(state, channels_bchw, truth, rules, config)
         if state.step % config.log_every == 0:
             _log(curves, terms, state.step, config)
         if state.step % config.checkpoint_every and state.step < config.steps:

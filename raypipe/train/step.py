@@ -21,8 +21,6 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from raypipe.knowledge.windows import NETWORK_WINDOWS
-from raypipe.model.detector import window_channels
 from raypipe.train.detector_config import TrainDetectorConfig
 from raypipe.train.knowledge_loss import KnowledgeRules
 from raypipe.train.losses import Truth, detection_loss
@@ -74,20 +72,19 @@ def new_state(network: nn.Module, config: TrainDetectorConfig) -> TrainState:
 
 def train_step(
     state: TrainState,
-    hu_bhw: Tensor,
+    channels_bchw: Tensor,
     truth: Truth,
     rules: KnowledgeRules,
     config: TrainDetectorConfig,
 ) -> dict[str, Tensor]:
     """One step on this worker's part of the batch; the terms of the loss, detached."""
-    device = hu_bhw.device
+    device = channels_bchw.device
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(state.step, config)
     state.network.train()
-    channels = window_channels(hu_bhw, NETWORK_WINDOWS)
-    channels = channels.contiguous(memory_format=torch.channels_last)
+    channels_bchw = channels_bchw.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
-        output = state.network(channels)
+        output = state.network(channels_bchw)
     output = type(output)(
         head=type(output.head)(*(t.float() for t in output.head)),
         attention=tuple(t.float() for t in output.attention),

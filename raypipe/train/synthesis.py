@@ -120,7 +120,7 @@ def keep(
 ) -> list[SliceSample]:
     """Some slices with lesions and some without, in slice order; truly empty air is left out."""
     full = [i for i, s in enumerate(samples) if s.labels]
-    empty = [i for i, s in enumerate(samples) if not s.labels and (s.hu > -400).mean() > 0.02]
+    empty = [i for i, s in enumerate(samples) if not s.labels and (s.hu[1] > -400).mean() > 0.02]
     want_empty = round(config.empty_share * config.slices_per_series)
     picked = list(rng.permutation(full)[: config.slices_per_series - want_empty])
     picked += list(rng.permutation(empty)[:want_empty])

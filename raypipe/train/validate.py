@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raypipe.findings.decode import FindingsConfig, decode
-from raypipe.geometry import Box, Geometry
+from raypipe.geometry import Box
 from raypipe.model.detector import Detector
 from raypipe.train.dataset import SampleStore
-from raypipe.types import Detection, ModelInput
+from raypipe.types import Detection
 
 MATCH_IOU = 0.5
 
@@ -56,11 +56,7 @@ def validate(detector: Detector, store: SampleStore, indices: Sequence[int]) -> 
 
 def match_slices(detector: Detector, store: SampleStore, indices: Sequence[int]) -> list[Match]:
     """Every box of every slice, matched to the truth, best scores first."""
-    hu = np.ascontiguousarray(store.hu[np.sort(np.asarray(indices))])
-    grid = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=np.eye(4))
-    prediction = detector.predict(
-        ModelInput(hu=hu, geometry=grid, fingerprint=detector.info.fingerprint)
-    )
+    prediction = detector.predict_stacks(store.hu[np.sort(np.asarray(indices))])
     config = FindingsConfig(slice_floor=detector.config.score_floor)
     of_slice = decode(prediction.detections, config)
     matches: list[Match] = []

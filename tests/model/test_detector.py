@@ -11,7 +11,7 @@ from raypipe.knowledge.graph import load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS
 from raypipe.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from raypipe.model.config import DetectorConfig
-from raypipe.model.detector import Detector, box_scores, build_network, window_channels
+from raypipe.model.detector import Detector, box_scores, build_network, stacks, window_channels
 from raypipe.model.network import config_for
 from raypipe.phantom import PhantomSpec, make_phantom
 from raypipe.types import ModelInput, Prediction
@@ -161,15 +161,27 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 
 def test_windows_become_channels() -> None:
     hu = torch.tensor([[[-2000, 150], [0, 40]]], dtype=torch.int16)
-    channels = window_channels(hu, NETWORK_WINDOWS)
-    assert channels.shape == (1, 3, 2, 2)
-    assert channels[0, 0, 0].tolist() == [0.0, 1.0]
-    assert channels[0, 1, 1].tolist() == pytest.approx([160 / 400, 200 / 400])
+    stack = torch.stack([hu - 500, hu, hu + 500], dim=1)
+    alone = window_channels(stack, NETWORK_WINDOWS, 1)
+    assert alone.shape == (1, 3, 2, 2)
+    assert alone[0, 0, 0].tolist() == [0.0, 1.0]
+    assert alone[0, 1, 1].tolist() == pytest.approx([160 / 400, 200 / 400])
+    channels = window_channels(stack, NETWORK_WINDOWS, 3)
+    assert channels.shape == (1, 9, 2, 2)
+    assert torch.equal(channels[:, 3:6], alone)
+    assert channels[0, 7, 0].tolist() == [0.0, 1.0]  # the soft tissue of the slice above
+
+
+def test_neighbours_come_from_the_series_and_end_with_it() -> None:
+    hu = np.arange(4, dtype=np.int16)[:, None, None] * np.ones((1, 2, 2), np.int16)
+    assert stacks(hu, 0, 4)[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+    assert stacks(hu, 2, 3)[:, :, 0, 0].tolist() == [[1, 2, 3]]
+    assert stacks(hu[:1], 0, 1)[:, :, 0, 0].tolist() == [[0, 0, 0]]
 
 
 def test_scores_are_the_geometric_mean_of_class_and_centreness() -> None:
     detector = Detector(RANDOM, FINGERPRINT)
-    output = detector.run(np.zeros((1, 256, 256), np.int16))
+    output = detector.run(np.zeros((1, 3, 256, 256), np.int16))
     scores = box_scores(output)
     p = torch.sigmoid(output.head.class_logits_bnk[0, 5, 3])
     c = torch.sigmoid(output.head.centerness_bn[0, 5])

@@ -86,20 +86,25 @@ def test_augmented_boxes_stay_on_their_lesion() -> None:
     hu[100:120, 60:90] = 100
     sample = _square_sample(hu)
     store = _MemoryStore([sample])
+    found = 0
     for patch in (256, 128):
         augment = AugmentConfig(noise_hu=0.0, patch_pixels=patch)
         grid = make_grid((4, 8, 16, 32), patch)
-        for seed in range(6):
+        for seed in range(8):
             slices, truth = make_batch(store, [0], [seed], VOCABULARY, grid, augment)  # type: ignore[arg-type]
-            assert slices.shape == (1, patch, patch)
+            assert slices.shape == (1, 3, patch, patch)
+            if not (truth.label_bn[0] >= 0).any():
+                continue  # a patch away from the lesion
+            found += 1
             x, y, w, h = truth.box_bn4[0][truth.label_bn[0] >= 0][0].tolist()
-            bright = np.argwhere(slices[0].numpy() > -450)
+            bright = np.argwhere(slices[0, 1].numpy() > -450)
             low, high = bright.min(axis=0), bright.max(axis=0) + 1
             edge = [0.0, 0.0], [float(patch)] * 2
             expected_low = np.clip([y - h / 2, x - w / 2], *edge)
             expected_high = np.clip([y + h / 2, x + w / 2], *edge)
             np.testing.assert_allclose(low, expected_low, atol=1.2)
             np.testing.assert_allclose(high, expected_high, atol=1.2)
+    assert found >= 10
 
 
 class _MemoryStore(list):  # type: ignore[type-arg]
@@ -110,7 +115,7 @@ def _square_sample(hu: np.ndarray):  # type: ignore[type-arg,no-untyped-def]
     from raypipe.train.dataset import SliceSample
 
     return SliceSample(
-        hu=hu,
+        hu=np.stack([hu, hu, hu]),
         boxes_m4=np.array([[75.0, 110.0, 30.0, 20.0]], np.float32),
         labels=("lung_mass",),
         attributes=({"density": "soft_tissue"},),
