@@ -56,6 +56,12 @@ class ActorPool(Settings):
     batch_series: int = Field(
         1, ge=1, description="Series that one call works on; rows are committed in this number."
     )
+    concurrent_batches: int = Field(
+        1,
+        ge=1,
+        description="Calls that one actor works on at a time; an engine decodes them together, so "
+        "that it never waits for the longest report of a batch.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -77,7 +83,7 @@ class RunConfig(Settings):
     )
     load: TaskPool = TaskPool()
     detect: ActorPool = ActorPool()
-    describe: ActorPool = ActorPool(batch_series=8)
+    describe: ActorPool = ActorPool(batch_series=8, concurrent_batches=3)
     price_per_hour: float = Field(
         0.0, ge=0, description="Price of the whole cluster for one hour, in `currency`."
     )

@@ -10,6 +10,7 @@ other exception becomes "internal_error" with the exception's type alone, becaus
 patient data. A row that is not "ok" passes through untouched, so nothing is ever filtered away.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -160,20 +161,52 @@ class Detect:
         return keyed_hash(instance_uid, self._config.index.hash_key)
 
 
+class _SharedClock:
+    """Shares the time of an engine among concurrent calls: n at a time are charged 1 / n each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active, self._charged_s, self._at = 0, 0.0, 0.0
+
+    def start(self) -> float:
+        """Begin a call; what it returns goes to `stop`."""
+        with self._lock:
+            self._advance()
+            self._active += 1
+            return self._charged_s
+
+    def stop(self, started: float) -> float:
+        """End a call; the seconds that it is charged."""
+        with self._lock:
+            self._advance()
+            self._active -= 1
+            return self._charged_s - started
+
+    def _advance(self) -> None:
+        now = time.perf_counter()
+        if self._active:
+            self._charged_s += (now - self._at) / self._active
+        self._at = now
+
+
 class Describe:
-    """Reports of a batch of series; holds the engine of the language model."""
+    """Reports of a batch of series; holds the engine of the language model.
+
+    Several threads may call it at a time: their requests are decoded together.
+    """
 
     def __init__(self, config: RaypipeConfig) -> None:
         from raypipe.report.reporter import Reporter
 
         self._reporter = Reporter(config.report)
+        self._clock = _SharedClock()
 
     def __call__(self, rows: Sequence[Row]) -> list[Row]:
         """Finish rows: those that are "ok" get a report, all get exactly the result's columns."""
         from raypipe.report.reporter import ReportInput
 
         described = [row for row in rows if row["status"] == Status.OK]
-        started = time.perf_counter()
+        started = self._clock.start()
         try:
             inputs = [ReportInput(typed_findings(row), _context(row)) for row in described]
             for row, report in zip(described, self._reporter.describe(inputs), strict=True):
@@ -183,7 +216,7 @@ class Describe:
             for row in described:
                 message = "the language model's engine died and did not come back"
                 _end(row, Reason.ENGINE_FAILED, message, Status.FAILED)
-        seconds = time.perf_counter() - started
+        seconds = self._clock.stop(started)
         for row in described:
             row["timings"]["describe"] = seconds / len(described)
         return [_finish(row) for row in rows]

@@ -122,3 +122,19 @@ def test_instance_ids_are_keyed_unless_the_config_asks_for_plain_ones(
         ids = {f["instance_id"] for f in row["findings"]}
         assert ids, "random weights with no threshold find something"
         assert (ids <= uids) is plain
+
+
+def test_concurrent_calls_share_the_time_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(stages.time, "perf_counter", lambda: now[0])
+    clock = stages._SharedClock()
+    first = clock.start()
+    now[0] = 4.0
+    second = clock.start()
+    now[0] = 10.0
+    assert clock.stop(first) == pytest.approx(4.0 + 3.0)
+    now[0] = 11.0
+    assert clock.stop(second) == pytest.approx(3.0 + 1.0)
+    now[0] = 20.0
+    third = clock.start()
+    assert clock.stop(third) == 0.0

@@ -93,6 +93,10 @@ def _actor_resources(pool: ActorPool) -> dict[str, Any]:
     memory = {} if pool.memory_gib is None else {"memory": pool.memory_gib * _GIB}
     # without initial_size an autoscaling pool starts slowly and can starve
     compute = ray.data.ActorPoolStrategy(
-        min_size=pool.min_size, max_size=pool.max_size, initial_size=pool.min_size
+        min_size=pool.min_size,
+        max_size=pool.max_size,
+        initial_size=pool.min_size,
+        max_concurrent_calls_per_actor=pool.concurrent_batches,
+        enable_true_multi_threading=pool.concurrent_batches > 1,
     )
     return {"compute": compute, "num_cpus": pool.cpus, "num_gpus": pool.gpus, **memory}

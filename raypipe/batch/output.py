@@ -13,6 +13,7 @@ Does not know: Ray, the stages.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from pyarrow import fs as pafs
 
 from raypipe.archive.storage import StorageConfig, filesystem_for
 from raypipe.errors import Status
+
+log = logging.getLogger(__name__)
 
 ID_COLUMN = "series_key"
 JOB_FILE = "job.json"
@@ -82,10 +85,23 @@ class Output:
     def iterate_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Result rows one by one; no more than one file is in memory."""
         for file in self.result_files():
-            table = pq.read_table(
+            table = self.read_rows(file, columns)
+            if table is not None:
+                yield from table.to_pylist()
+
+    def read_rows(self, file: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """The rows of one file; None where it is not whole.
+
+        Ray Data writes a file in place and commits it afterwards: one that is being written, or
+        that a kill cut off, holds nothing committed, and a resume does its series again.
+        """
+        try:
+            return pq.read_table(
                 file, columns=columns, filesystem=self.filesystem, partitioning=None
             )
-            yield from table.to_pylist()
+        except (pa.ArrowInvalid, FileNotFoundError):
+            log.info("left out %s: it is not whole (yet)", file.rsplit("/", 1)[-1])
+            return None
 
     def take_back(self, status: Status) -> int:
         """Make every row of this status undone, so that the next run does it again.
@@ -115,7 +131,9 @@ class Output:
         self.filesystem.delete_file(f"{self.path}/retry.json")
 
     def _drop_rows(self, folder: str, file: str, keys: pa.Array) -> None:
-        table = pq.read_table(file, filesystem=self.filesystem, partitioning=None)
+        table = self.read_rows(file)
+        if table is None:
+            return
         kept = table.filter(pc.invert(pc.is_in(table[ID_COLUMN], keys)))
         if kept.num_rows == table.num_rows:
             return
@@ -165,9 +183,9 @@ def as_arrow(filesystem: Any) -> pafs.FileSystem:
 def count_rows(output: Output, known: dict[str, dict[str, int]]) -> dict[str, int]:
     """Committed rows by status; `known` remembers files already counted, by path."""
     for file in output.result_files():
-        if file not in known:
-            statuses = pq.read_table(file, columns=["status"], filesystem=output.filesystem)
-            counted = pc.value_counts(statuses["status"]).to_pylist()
+        table = output.read_rows(file, ["status"]) if file not in known else None
+        if table is not None:
+            counted = pc.value_counts(table["status"]).to_pylist()
             known[file] = {entry["values"]: entry["counts"] for entry in counted}
     totals: dict[str, int] = {}
     for counts in known.values():

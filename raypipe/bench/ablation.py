@@ -100,8 +100,7 @@ def _run(
     file = folder / "runs" / f"{arm.slug}-{seed}.json"
     if file.is_file():
         known = ArmRun.model_validate_json(file.read_text())
-        same = known.budget.model_copy(update={"seeds": config.seeds}) == config
-        if not same or known.arm != arm:
+        if known.arm != arm or known.budget.training() != config.training():
             raise ConfigError(f"ablation: {file} was trained with another budget; empty {folder}")
         return known
     told = train_config(arm, seed, config)

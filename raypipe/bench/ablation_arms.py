@@ -58,7 +58,7 @@ ARMS = (
 class AblationConfig(Settings):
     """The budget, the same for every arm."""
 
-    steps: int = Field(default=800, gt=0, description="optimiser steps of a run")
+    steps: int = Field(default=600, gt=0, description="optimiser steps of a run")
     batch_slices: int = Field(default=8, gt=0, description="slices a step")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="runs of an arm")
@@ -67,12 +67,18 @@ class AblationConfig(Settings):
         default=LossConfig(focal=2.0, attributes=0.15), description="weights of the terms in full"
     )
     data: SynthesisConfig = Field(
-        default=SynthesisConfig(phantom_series=300, seed=20_000), description="training series"
+        default=SynthesisConfig(phantom_series=150, slices_per_series=12, seed=20_000),
+        description="training series",
     )
+    bootstrap: int = Field(default=500, ge=0, description="resamples for intervals")
     held_out: SynthesisConfig = Field(
         default=SynthesisConfig(phantom_series=60, seed=980_000),
         description="series to measure on; training never sees them",
     )
+
+    def training(self) -> dict[str, object]:
+        """What two runs have to share to be compared."""
+        return self.model_dump(exclude={"seeds", "threads", "bootstrap"})
 
 
 class StoredClaim(Settings):

@@ -22,7 +22,7 @@ from raypipe.train.dataset import SampleStore
 
 IOU = 0.5
 EVALUATION = DetectionEvaluationConfig(
-    boxes="slice", iou_thresholds=(0.3, IOU), match_iou=IOU, froc_iou=IOU, bootstrap=500
+    boxes="slice", iou_thresholds=(0.3, IOU), match_iou=IOU, froc_iou=IOU
 )
 MEASURES = {
     "mAP at IoU 0.5": ("ap", MACRO, IOU, ""),
@@ -83,7 +83,7 @@ def measure(
                 runs=_values(truths, claims[arm.slug]),
                 differences={}
                 if arm == ARMS[0]
-                else _differences(truths, claims[ARMS[0].slug], claims[arm.slug]),
+                else _differences(truths, claims[ARMS[0].slug], claims[arm.slug], config.bootstrap),
             )
         )
     return AblationResult(
@@ -115,8 +115,9 @@ def _differences(
     truths: Sequence[TruthSeries],
     base: Sequence[Sequence[ClaimSeries]],
     arm: Sequence[Sequence[ClaimSeries]],
+    bootstrap: int,
 ) -> dict[str, Difference]:
-    config = EVALUATION.model_copy(update={"labels": _labels(truths)})
+    config = EVALUATION.model_copy(update={"bootstrap": bootstrap, "labels": _labels(truths)})
     differences = compare_detection(truths, base, arm, config)
     known = {(d.name, d.label, d.iou, d.group): d for d in differences if d.level == "box"}
     return {shown: known[key] for shown, key in MEASURES.items() if key in known}
@@ -163,7 +164,7 @@ def ablation_markdown(result: AblationResult) -> str:
         "Mean over the runs; in brackets the lowest and the highest run.",
         _table(["arm", "parameters", "s a run", *names], reached),
         f"Difference to {ARMS[0].name}; in brackets the {EVALUATION.interval:.0%} interval of a "
-        f"paired bootstrap over series ({EVALUATION.bootstrap} resamples), which does not cover "
+        f"paired bootstrap over series ({budget.bootstrap} resamples), which does not cover "
         "the randomness of training.",
         _table(["arm", *names], gained),
     )

@@ -44,7 +44,8 @@ def bench_pipeline(
 
     Args:
         folder: where archive, manifest and results go; must be empty.
-        config: one thread per network and engine, so that the loop fills one core.
+        config: of the job. The loop's networks and engine get one thread, so that it fills one core
+            and its time over the number of cores is the ideal.
         series: how many.
         shape_zyx: voxels of a series.
         runs: repetitions of each.
@@ -53,7 +54,8 @@ def bench_pipeline(
     write_bulk_archive(archive, n_series=series, seed=0, shape_zyx=shape_zyx)
     source = str(folder / "manifest")
     build_index(str(archive), source, config.index, lambda done, total, size: None)
-    loops = [_time_loop(source, config) for _ in range(runs)]
+    alone = _one_thread(config)
+    loops = [_time_loop(source, alone) for _ in range(runs)]
     jobs = [run_steady(Job(source, str(folder / f"job-{i}"), config)) for i in range(runs)]
     loop_s, job_s = statistics.median(t for t, _ in loops), statistics.median(jobs)
     return PipelineResult(
@@ -68,6 +70,13 @@ def bench_pipeline(
         job_runs_s=jobs,
         machine=machine(),
     )
+
+
+def _one_thread(config: RaypipeConfig) -> RaypipeConfig:
+    detector = config.detector.model_copy(update={"threads": 1})
+    vllm = config.report.vllm.model_copy(update={"threads": 1})
+    report = config.report.model_copy(update={"vllm": vllm})
+    return config.model_copy(update={"detector": detector, "report": report})
 
 
 def _time_loop(manifest: str, config: RaypipeConfig) -> tuple[float, dict[str, float]]:

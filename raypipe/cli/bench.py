@@ -3,13 +3,18 @@
 In: sizes. Out: a table, and JSON where asked for. Does not know: how anything is measured.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raypipe.cli.options import ConfigFile, Overrides
+
+if TYPE_CHECKING:
+    from raypipe.bench.lesions import LesionBenchResult
 
 app = typer.Typer(no_args_is_help=True, help="Measure raypipe against a peer in the same run.")
 
@@ -74,6 +79,84 @@ def memory(
     show_memory_bench(result)
     if json is not None:
         json.write_text(result.model_dump_json(indent=2) + "\n")
+
+
+@app.command()
+def lesions(
+    series: Annotated[int, typer.Option(min=0, help="Phantoms, each another body.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first one; far from training's.")] = (
+        970_000
+    ),
+    backgrounds: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder or s3:// of real CT to insert lesions in; may be repeated."),
+    ] = None,
+    insertions: Annotated[int, typer.Option(min=1, help="Fillings of each real CT.")] = 4,
+    figure: Annotated[Path | None, typer.Option(help="Draw the result (.png, .pdf).")] = None,
+    json: Json = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """How well lesions are found in bodies that training never saw, the subtle ones apart.
+
+    Lesions of known truth are inserted into phantoms and, where --backgrounds names some, into
+    real CT. The main number is the mean AP at IoU 0.5 on single slices.
+    """
+    from rich.console import Console
+
+    from raypipe.bench.lesions import LesionBenchConfig, bench_lesions
+    from raypipe.config import load_config
+
+    budget = LesionBenchConfig(
+        series=series, seed=seed, backgrounds=tuple(backgrounds or ()), insertions=insertions
+    )
+    console = Console(stderr=True)
+    with console.status("filling the first series") as status:
+        result = bench_lesions(
+            load_config(config, overrides or ()),
+            budget,
+            lambda done, what: status.update(f"{done} series done, the last: {what}"),
+            figure,
+        )
+    _show_lesions(result)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=1) + "\n")
+
+
+def _show_lesions(result: LesionBenchResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from raypipe.bench.lesions import SLICE_IOU
+    from raypipe.evaluate.measures import MACRO
+
+    console, slices, findings = Console(), result.slices, result.findings
+    console.print(
+        f"{result.series} series ({result.real_series} fillings of real CT), {slices.series} "
+        f"slices, {findings.lesions} lesions with {slices.lesions} boxes, {result.seconds:.0f} s"
+    )
+    table = Table("label", "boxes", "AP", "subtle", "AP of subtle", title="Slices, IoU 0.5")
+    for label in (*slices.labels, MACRO):
+        ap = slices.measure("box", "ap", label, iou=SLICE_IOU)
+        if not ap.support:
+            continue
+        try:
+            subtle = slices.measure("box", "ap", label, iou=SLICE_IOU, group="subtle")
+        except KeyError:
+            subtle = None
+        table.add_row(
+            "mean over labels" if label == MACRO else label.replace("_", " "),
+            *(str(ap.support), ap.shown()),
+            *(("", "") if subtle is None else (str(subtle.support), subtle.shown())),
+            style="bold" if label == MACRO else None,
+        )
+    console.print(table)
+    console.print(f"mAP at IoU 0.5: {result.map50.shown()}")
+    console.print(f"target {result.target_map:g}; the paper states {result.paper_map:g}")
+    console.print(
+        f"findings in three dimensions: {result.sensitivity_at_1.shown()} found with one false "
+        "finding a series"
+    )
 
 
 def _working(folder: Path | None) -> Path:

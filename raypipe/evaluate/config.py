@@ -47,6 +47,12 @@ class DetectionEvaluationConfig(Settings):
         default=0.5, ge=0, le=1, description="score from which a claim or label counts as made"
     )
     thresholds: dict[str, float] = Field(default={}, description="label -> its own threshold")
+    image_threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="score from which a label of a whole series counts as made; null: as for boxes",
+    )
     froc_rates: tuple[float, ...] = Field(
         default=FROC_RATES, min_length=1, description="false positives per series read off FROC"
     )
@@ -88,6 +94,10 @@ class DetectionEvaluationConfig(Settings):
     def threshold_of(self, label: str) -> float:
         """Score from which a claim of this label counts as made."""
         return self.thresholds.get(label, self.threshold)
+
+    def image_threshold_of(self, label: str) -> float:
+        """Score from which this label of a whole series counts as made."""
+        return self.threshold_of(label) if self.image_threshold is None else self.image_threshold
 
     @property
     def ap_ious(self) -> tuple[float, ...]:

@@ -15,6 +15,7 @@ from raypipe.errors import ConfigError
 from raypipe.evaluate.bootstrap import intervals, resamples
 from raypipe.evaluate.box_measures import MatchedBoxes, box_measures
 from raypipe.evaluate.config import DetectionEvaluationConfig
+from raypipe.evaluate.confusion import lesion_confusion
 from raypipe.evaluate.curve_records import confusion_of, curves_of, reliability_of
 from raypipe.evaluate.image_measures import ImageScores, image_measures, image_scores
 from raypipe.evaluate.matching import Overlaps, by_series, overlaps, pool
@@ -50,6 +51,9 @@ class DetectionEvaluation(Settings):
     curves: tuple[StoredCurve, ...]
     reliability: tuple[ReliabilityBin, ...]
     confusion: Confusion | None = Field(description="null unless image_mode is single")
+    lesion_confusion: Confusion | None = Field(
+        description="lesions and claims of any label; null where slices are evaluated"
+    )
 
     def measure(
         self, level: Level, name: str, label: str, *, iou: float | None = None, group: str = ""
@@ -123,6 +127,9 @@ def evaluate_detection(
         curves=curves_of(prepared.boxes, prepared.images, config),
         reliability=reliability_of(prepared.boxes, prepared.images, config),
         confusion=confusion_of(prepared.images, config),
+        lesion_confusion=lesion_confusion(truths, prepared.claims, prepared.boxes.labels, config)
+        if config.boxes == "volume"
+        else None,
     )
 
 

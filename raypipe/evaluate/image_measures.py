@@ -68,7 +68,7 @@ def image_scores(
         claimed = np.zeros_like(score, dtype=np.bool_)
         claimed[np.arange(len(score)), score.argmax(axis=1)] = True
     else:
-        claimed = score >= np.array([config.threshold_of(label) for label in labels])
+        claimed = score >= np.array([config.image_threshold_of(label) for label in labels])
     order = np.argsort(-score, axis=0, kind="stable")
     return ImageScores(labels=labels, truth=truth, score=score, claimed=claimed, order=order)
 

@@ -16,6 +16,9 @@ MICRO = "(all)"
 MACRO = "(macro)"
 """In place of a label: mean over the labels that have a positive."""
 
+NOTHING = "(nothing)"
+"""In a confusion: no lesion (claimed on nothing), or no claim (missed)."""
+
 
 class Key(NamedTuple):
     """Which number it is.
@@ -63,6 +66,14 @@ class Measure(Settings):
         """The key that it was computed under."""
         return Key(self.level, self.name, self.label, self.iou or 0.0, self.group)
 
+    def shown(self) -> str:
+        """The value with its interval, as a reader sees it."""
+        if self.value is None:
+            return "n/a"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 class StoredCurve(Settings):
     """Points of one curve, by falling threshold."""
@@ -90,7 +101,7 @@ class ReliabilityBin(Settings):
 
 
 class Confusion(Settings):
-    """Counts of series: rows are the truth, columns what was claimed."""
+    """Counts of series or lesions: rows are the truth, columns what was claimed."""
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]

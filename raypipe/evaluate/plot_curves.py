@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from raypipe.evaluate.detection import DetectionEvaluation
-from raypipe.evaluate.measures import MICRO, Confusion, Level, Measure, StoredCurve
+from raypipe.evaluate.measures import MICRO, Confusion, Level, StoredCurve
 from raypipe.evaluate.plot_style import (
     COLOURS,
     GREY,
@@ -41,7 +41,7 @@ def draw_roc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str])
     for i, label in enumerate(labels):
         curve = find_curve(evaluation, "roc", "image", label)
         if curve is not None:
-            auc = with_interval(evaluation.measure("image", "auc_roc", label))
+            auc = evaluation.measure("image", "auc_roc", label).shown()
             axes.plot(curve.x, curve.y, label=f"{spoken(label)}, AUC {auc}", **_line(i))
             if len(labels) == 1:
                 _note(axes, (0.97, 0.05), f"AUC {auc}", "right")
@@ -60,7 +60,7 @@ def draw_precision_recall(
         if curve is None:
             continue
         measured = evaluation.measure(level, "ap", label, iou=curve.iou)
-        ap = with_interval(measured)
+        ap = measured.shown()
         x, y = (0.0, *curve.x), (curve.y[0], *curve.y)
         axes.plot(x, y, label=f"{spoken(label)}, AP {ap}", **_line(i))
         if len(labels) == 1:
@@ -91,7 +91,7 @@ def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]
             np.maximum(x[start:], low),
             y[start:],
             where="post",
-            label=f"{name}, CPM {with_interval(cpm)}",
+            label=f"{name}, CPM {cpm.shown()}",
             **style,
         )
         _bars(axes, evaluation, label, style["color"], i)
@@ -132,8 +132,7 @@ def draw_reliability(axes: Axes, evaluation: DetectionEvaluation, level: Level) 
     axes.text(
         0.03,
         0.97,
-        f"ECE {with_interval(ece)}\nBrier {with_interval(score)}\n"
-        f"n = {sum(counts)}, most in a bin {most}",
+        f"ECE {ece.shown()}\nBrier {score.shown()}\nn = {sum(counts)}, most in a bin {most}",
         transform=axes.transAxes,
         va="top",
         fontsize=SMALL,
@@ -158,15 +157,6 @@ def draw_confusion(axes: Axes, table: Confusion) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-
-
-def with_interval(measure: Measure) -> str:
-    """A value with its interval."""
-    if measure.value is None:
-        return "n/a"
-    if measure.low is None or measure.high is None:
-        return f"{measure.value:.3f}"
-    return f"{measure.value:.3f} ({measure.low:.3f} to {measure.high:.3f})"
 
 
 def _bars(axes: Axes, evaluation: DetectionEvaluation, label: str, colour: str, place: int) -> None:

@@ -69,6 +69,7 @@ class VllmEngine:
         """Answer all requests, decoded together; see Engine.
 
         Where the engine dies, it is started again once and the unanswered requests are repeated.
+        Several threads may call it at a time; their requests are decoded together.
         """
         if self._closed:
             raise EngineError("the vLLM engine is closed")
@@ -120,6 +121,8 @@ class VllmEngine:
             engine.shutdown(timeout=_CLOSE_TIMEOUT_S)
 
     async def _restart(self) -> None:
+        if self._engine is not None and not self._engine.errored:
+            return  # a concurrent call has done it
         await self._stop()
         await self._start()
 

@@ -75,3 +75,12 @@ def test_a_file_appears_whole_or_not_at_all(output: Output) -> None:
         raise RuntimeError
     assert output.read_text("run.json") == "old"
     assert not list(Path(output.path).glob("*.part"))
+
+
+def test_a_file_that_is_not_whole_holds_nothing_yet(output: Output) -> None:
+    """Ray Data writes result files in place: a kill leaves half of one behind."""
+    whole = Path(output.path) / "results" / "one.parquet"
+    (whole.parent / "cut.parquet").write_bytes(whole.read_bytes()[:40])
+    assert count_rows(output, {}) == {"ok": 1, "failed": 2, "rejected": 1}
+    assert sorted(row["series_key"] for row in output.iterate_rows()) == ["a", "b", "c", "d"]
+    assert output.take_back(Status.FAILED) == 2

@@ -15,6 +15,7 @@ CONFIG = AblationConfig(
     steps=1,
     batch_slices=2,
     seeds=(0,),
+    bootstrap=10,
     data=TINY,
     held_out=TINY.model_copy(update={"seed": 15}),
 )

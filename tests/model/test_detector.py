@@ -18,7 +18,7 @@ from raypipe.types import ModelInput, Prediction
 from raypipe.volume.preprocess import PreprocessConfig, preprocess
 
 FINGERPRINT = PreprocessConfig().fingerprint
-RANDOM = DetectorConfig(weights="random", score_floor=0.08)
+RANDOM = DetectorConfig(weights="random", score_floor=0.03)
 
 
 @pytest.fixture(scope="module")
