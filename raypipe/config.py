@@ -82,7 +82,7 @@ class RunConfig(Settings):
         None, gt=0, description="Object store of a Ray started here, in GiB; Ray's default if null."
     )
     load: TaskPool = TaskPool()
-    detect: ActorPool = ActorPool()
+    detect: ActorPool = ActorPool(max_size=2)
     describe: ActorPool = ActorPool(batch_series=8, concurrent_batches=3)
     price_per_hour: float = Field(
         0.0, ge=0, description="Price of the whole cluster for one hour, in `currency`."

@@ -238,6 +238,8 @@ class SeriesContext:
         kvp: tube voltage, None where unknown.
         contrast: whether contrast medium was recorded, None where unknown.
         flags: what was measured and repaired.
+        header_text: (keyword, text) of DICOM text fields that the config allows; what a person
+            typed, so whoever passes it on escapes it.
     """
 
     modality: str = "CT"
@@ -248,14 +250,22 @@ class SeriesContext:
     kvp: float | None = None
     contrast: bool | None = None
     flags: tuple[Flag, ...] = ()
+    header_text: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """One sentence of a report and the findings that it rests on (none for normal statements)."""
+    """One sentence of a report and the findings that it rests on (none for normal statements).
+
+    Args:
+        text: the sentence.
+        finding_ids: of the findings that it cites.
+        score: the lowest of its findings' scores, uncalibrated; None without findings.
+    """
 
     text: str
     finding_ids: tuple[str, ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

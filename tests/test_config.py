@@ -38,8 +38,8 @@ def test_malformed_override_is_refused(override: str) -> None:
 
 
 def test_pool_bounds_are_checked() -> None:
-    with pytest.raises(ConfigError, match="max_size 1 must be at least min_size 2"):
-        load_config(overrides=["run.detect.min_size=2"])
+    with pytest.raises(ConfigError, match="max_size 2 must be at least min_size 3"):
+        load_config(overrides=["run.detect.min_size=3"])
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from raypipe.bench.ablation_arms import (
     ARMS,
     AblationConfig,
@@ -24,6 +26,12 @@ from raypipe.errors import ConfigError
 from raypipe.evaluate.plot_ablation import ablation_figure
 from raypipe.evaluate.plot_style import save_figure
 from raypipe.findings.decode import FindingsConfig, decode
+from raypipe.model.checkpoint import (
+    check_fingerprint,
+    check_state,
+    load_checkpoint,
+    save_checkpoint,
+)
 from raypipe.model.config import DetectorConfig
 from raypipe.model.detector import Detector, build_network
 from raypipe.train.batches import AugmentConfig
@@ -32,6 +40,8 @@ from raypipe.train.detector_config import TrainDetectorConfig
 from raypipe.train.loop import Place, checkpoint_info, network_config, run
 from raypipe.train.synthesis import SynthesisConfig, make_store
 
+ENCODER = "encoder."
+"""How the names of the encoder's tensors begin."""
 Done = Callable[[ArmRun], None]
 
 
@@ -82,11 +92,29 @@ def train_config(arm: Arm, seed: int, config: AblationConfig) -> TrainDetectorCo
         steps=config.steps,
         batch_slices=config.batch_slices,
         learning_rate=config.learning_rate,
+        ema=config.ema,
         threads=config.threads,
         checkpoint_every=config.steps,  # the last step's weights count; none are chosen
         validation_slices=1,
         seed=seed,
     )
+
+
+def start_weights(told: TrainDetectorConfig, start: str, fingerprint: str, file: Path) -> None:
+    """Write what a run begins with: a fresh network of its seed around the encoder of `start`.
+
+    Raises:
+        CheckpointError: the encoder of `start` does not fit the arm's network.
+    """
+    info = checkpoint_info(told, network_config(told), fingerprint, {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(told.seed)
+        fresh = build_network(info).state_dict()
+    tensors, known, _ = load_checkpoint(start)
+    check_fingerprint(known, fingerprint)
+    trained = {key: value for key, value in tensors.items() if key.startswith(ENCODER)}
+    check_state(trained, {key: value for key, value in fresh.items() if key.startswith(ENCODER)})
+    save_checkpoint(file, {**fresh, **trained}, info)
 
 
 def _run(
@@ -104,6 +132,10 @@ def _run(
             raise ConfigError(f"ablation: {file} was trained with another budget; empty {folder}")
         return known
     told = train_config(arm, seed, config)
+    if config.start:
+        begin = folder / "start" / f"{file.stem}.safetensors"
+        start_weights(told, config.start, stores[0].fingerprint, begin)
+        told = told.model_copy(update={"init": str(begin)})
     saved: list[tuple[dict[str, float], dict[str, Any]]] = []
     started = time.perf_counter()
     place = Place(curves=folder / "curves" / file.stem)

@@ -9,6 +9,9 @@ The arms follow the rows of the paper's ablation:
     + knowledge      graph nodes read and added      anatomy, HU range, hierarchy
     + fine-grained   free slots read and gated       attention maps, attribute values
     full             graph nodes read and gated      all of these, and attributes that cannot be
+
+A budget that CPUs can afford is too small to train an encoder, so all arms start from one encoder
+that is already trained; what differs between arms starts fresh.
 """
 
 from pydantic import Field
@@ -58,9 +61,15 @@ ARMS = (
 class AblationConfig(Settings):
     """The budget, the same for every arm."""
 
-    steps: int = Field(default=600, gt=0, description="optimiser steps of a run")
+    steps: int = Field(default=700, gt=0, description="optimiser steps of a run")
     batch_slices: int = Field(default=8, gt=0, description="slices a step")
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak of the one-cycle schedule")
+    ema: float = Field(default=0.99, ge=0, lt=1, description="decay of the averaged weights")
+    start: str = Field(
+        default="default",
+        description="weights whose encoder every arm starts from, all else is fresh: 'default' "
+        "for the packaged ones, a path or s3:// address; empty: the encoder is fresh as well",
+    )
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="runs of an arm")
     threads: int = Field(default=1, gt=0, description="CPU threads of torch")
     loss: LossConfig = Field(

@@ -147,6 +147,7 @@ def ablation_markdown(result: AblationResult) -> str:
     """Two tables: what every arm reaches, and how it differs from the base."""
     names = list(result.arms[0].runs)
     budget = result.budget
+    started = ", from one trained encoder" if budget.start else ""
     reached = [
         [a.arm.name, f"{a.parameters:,}", f"{a.seconds:.0f}", *(_spread(a.runs[n]) for n in names)]
         for a in result.arms
@@ -159,7 +160,7 @@ def ablation_markdown(result: AblationResult) -> str:
     parts = (
         "# Ablation",
         f"{len(budget.seeds)} runs an arm, {budget.steps} steps of {budget.batch_slices} slices "
-        f"each, the same data, order and schedule. Measured on {result.slices} slices of "
+        f"each, the same data, order and schedule{started}. Measured on {result.slices} slices of "
         f"{result.series} held-out series with {result.lesions} boxes.",
         "Mean over the runs; in brackets the lowest and the highest run.",
         _table(["arm", "parameters", "s a run", *names], reached),

@@ -10,7 +10,7 @@ normal, so a claim on it counts as false.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +122,29 @@ def bench_lesions(
         on_series(len(compared), cluster)
     if not compared:
         raise ConfigError("bench lesions: ask for at least one phantom, or name real CT")
+    slices, findings = _measured(compared, detector, config, budget)
+    if figure is not None:
+        save_figure(lesions_figure(slices, findings, TARGET_MAP), figure)
+    return LesionBenchResult(
+        budget=budget,
+        weights_hash=detector.weights_hash,
+        series=len(compared),
+        real_series=real,
+        seconds=time.perf_counter() - started,
+        slices=slices,
+        findings=findings,
+        machine=machine(),
+    )
+
+
+def _measured(
+    compared: Sequence[Compared],
+    detector: Detector,
+    config: RaypipeConfig,
+    budget: LesionBenchConfig,
+) -> tuple[DetectionEvaluation, DetectionEvaluation]:
+    """Measures of boxes on slices, and of findings in three dimensions."""
+    claimed = config.findings.completed_by(thresholds=detector.thresholds, slope={}, intercept={})
     slices = evaluate_detection(
         [truth for c in compared for truth in c.slice_truths],
         [claims for c in compared for claims in c.slice_claims],
@@ -142,23 +165,11 @@ def bench_lesions(
             iou_thresholds=(HIT_IOU, 0.3),
             match_iou=HIT_IOU,
             froc_iou=HIT_IOU,
-            threshold=config.findings.threshold,
-            thresholds={**detector.thresholds, **config.findings.thresholds},
+            thresholds={label: claimed.threshold_of(label) for label in detector.labels},
             bootstrap=budget.bootstrap,
         ),
     )
-    if figure is not None:
-        save_figure(lesions_figure(slices, findings, TARGET_MAP), figure)
-    return LesionBenchResult(
-        budget=budget,
-        weights_hash=detector.weights_hash,
-        series=len(compared),
-        real_series=real,
-        seconds=time.perf_counter() - started,
-        slices=slices,
-        findings=findings,
-        machine=machine(),
-    )
+    return slices, findings
 
 
 def filled_series(

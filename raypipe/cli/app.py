@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from raypipe import __version__
-from raypipe.cli import bench, demo, index, inspect, run
+from raypipe.cli import bench, demo, evaluate, export, index, inspect, run, train
 from raypipe.errors import RaypipeError
 
 app = typer.Typer(
@@ -43,7 +43,10 @@ def _options(
 app.command("index")(index.index)
 app.command("run")(run.run)
 app.command("inspect")(inspect.inspect)
+app.command("export")(export.export)
 app.command("demo")(demo.demo)
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")
 
 

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raypipe.cli import bench_model, bench_training
 from raypipe.cli.options import ConfigFile, Overrides
 
 if TYPE_CHECKING:
     from raypipe.bench.lesions import LesionBenchResult
 
 app = typer.Typer(no_args_is_help=True, help="Measure raypipe against a peer in the same run.")
+
+app.command("encoder")(bench_model.encoder)
+app.command("ablation")(bench_model.ablation)
+app.command("ct-kidney")(bench_training.ct_kidney)
 
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Empty working folder; a temporary one by default.")

@@ -81,6 +81,9 @@ def ablation(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of a run.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm.")] = 3,
     series: Annotated[int | None, typer.Option(min=1, help="Training series.")] = None,
+    start: Annotated[
+        str, typer.Option(help="Weights whose encoder all arms start from; '' for none.")
+    ] = "default",
     held_out: Annotated[int | None, typer.Option(min=2, help="Series to measure on.")] = None,
 ) -> None:
     """What knowledge and fine-grained supervision add: four arms, equal budgets."""
@@ -99,7 +102,8 @@ def ablation(
         told = told.model_copy(
             update={"held_out": told.held_out.model_copy(update={"phantom_series": held_out})}
         )
-    told = told.model_copy(update={"seeds": tuple(range(seeds)), "steps": steps or told.steps})
+    budget = {"seeds": tuple(range(seeds)), "steps": steps or told.steps, "start": start}
+    told = told.model_copy(update=budget)
     _show_ablation(bench_ablation(folder, told, _show_run))
 
 

@@ -69,6 +69,19 @@ class DetectionEvaluation(Settings):
                 return measure
         raise KeyError(wanted)
 
+    def telling_labels(self) -> tuple[str, ...]:
+        """Labels that some series have, those first that others lack, then by number of lesions."""
+        series = {label: self.measure("image", "recall", label).support for label in self.labels}
+        lesions = {
+            label: self.measure("box", "recall", label, iou=self.config.match_iou).support
+            for label in self.labels
+        }
+        no_curve = {
+            label: self.measure("image", "auc_roc", label).value is None for label in self.labels
+        }
+        present = [label for label in self.labels if series[label] or lesions[label]]
+        return tuple(sorted(present, key=lambda k: (no_curve[k], -lesions[k], -series[k], k)))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prepared:

@@ -135,12 +135,15 @@ def froc_figure(evaluation: DetectionEvaluation, labels: Sequence[str] = ()) -> 
 
 
 def confusion_figure(evaluation: DetectionEvaluation) -> Figure:
-    """The confusion matrix of an evaluation whose image_mode is "single"."""
-    if evaluation.confusion is None:
-        raise ConfigError("confusion: evaluate with image_mode single, one label a series")
-    size = 40.0 + 16.0 * len(evaluation.confusion.labels)
+    """The confusion matrix: of series where each has one label, else of lesions and claims."""
+    table = evaluation.confusion or evaluation.lesion_confusion
+    if table is None:
+        raise ConfigError("confusion: evaluate whole series, or with image_mode single")
+    table = table.only_used()
+    many = len(table.labels) > MOST_LINES
+    size = 46.0 + (9.5 if many else 16.0) * len(table.labels)
     figure = new_figure(height_mm=size, width_mm=size + 6.0)
-    draw_confusion(figure.subplots(), evaluation.confusion)
+    draw_confusion(figure.subplots(), table, small=many)
     return figure
 
 

@@ -105,3 +105,15 @@ class Confusion(Settings):
 
     labels: tuple[str, ...]
     counts: tuple[tuple[int, ...], ...]
+
+    def only_used(self) -> "Confusion":
+        """Without the labels that neither side names."""
+        used = [
+            i
+            for i, row in enumerate(self.counts)
+            if any(row) or any(other[i] for other in self.counts)
+        ]
+        return Confusion(
+            labels=tuple(self.labels[i] for i in used),
+            counts=tuple(tuple(self.counts[i][j] for j in used) for i in used),
+        )

@@ -74,7 +74,10 @@ def draw_precision_recall(
 
 
 def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]) -> None:
-    """Sensitivity over false positives per series; bars: intervals at the rates of the CPM."""
+    """Sensitivity over false positives per series.
+
+    Bars: intervals at the rates of the CPM, of a single label or of all labels pooled.
+    """
     config = evaluation.config
     low, high = config.froc_rates[0] / 2, config.froc_rates[-1] * 1.25
     for i, label in enumerate(labels):
@@ -85,7 +88,8 @@ def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]
         name, style = spoken(label), _line(i)
         if label == MICRO:
             name, style = "all labels", {"color": "black", "linestyle": "-", "linewidth": 1.6}
-        x, y = np.append(curve.x, high), np.append(curve.y, curve.y[-1])
+        inside = int(np.searchsorted(curve.x, high, side="right"))
+        x, y = np.append(curve.x[:inside], high), np.append(curve.y[:inside], curve.y[inside - 1])
         start = max(int(np.searchsorted(x, low, side="right")) - 1, 0)
         axes.step(
             np.maximum(x[start:], low),
@@ -94,14 +98,15 @@ def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]
             label=f"{name}, CPM {cpm.shown()}",
             **style,
         )
-        _bars(axes, evaluation, label, style["color"], i)
+        if label == MICRO or len(labels) == 1:  # of all, the bars would hide the curves
+            _bars(axes, evaluation, label, style["color"])
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
     axes.set_xticks(config.froc_rates, [_fraction(rate) for rate in config.froc_rates])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.02, 1.02)
     dress(axes, x="false positives per series", y=f"sensitivity (IoU {config.froc_iou:g})")
-    legend(axes, "lower right")
+    legend(axes, "best")
 
 
 def draw_reliability(axes: Axes, evaluation: DetectionEvaluation, level: Level) -> None:
@@ -140,18 +145,20 @@ def draw_reliability(axes: Axes, evaluation: DetectionEvaluation, level: Level) 
     )
 
 
-def draw_confusion(axes: Axes, table: Confusion) -> None:
-    """Counts and share of the truth; rows are the truth."""
+def draw_confusion(axes: Axes, table: Confusion, *, small: bool = False) -> None:
+    """Counts and share of the truth; rows are the truth. Small: for many labels, counts alone."""
     counts = np.asarray(table.counts, dtype=np.float64)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
     for (i, j), value in np.ndenumerate(share):
+        if small and counts[i, j] == 0:
+            continue
         ink = "white" if value > 0.55 else "black"
-        text = f"{int(counts[i, j])}\n{value:.1%}"
+        text = f"{int(counts[i, j])}" if small else f"{int(counts[i, j])}\n{value:.1%}"
         axes.text(j, i, text, ha="center", va="center", fontsize=NORMAL, color=ink)
     names = [spoken(label) for label in table.labels]
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, rotation=90 if small else 0)
     axes.set_yticks(range(len(names)), names)
     dress(axes, x="claimed", y="truth", grid=False)
     axes.tick_params(length=0)
@@ -159,14 +166,13 @@ def draw_confusion(axes: Axes, table: Confusion) -> None:
         spine.set_visible(False)
 
 
-def _bars(axes: Axes, evaluation: DetectionEvaluation, label: str, colour: str, place: int) -> None:
+def _bars(axes: Axes, evaluation: DetectionEvaluation, label: str, colour: str) -> None:
     config = evaluation.config
     for rate in config.froc_rates:
         group = f"{rate:g} FP per series"
         m = evaluation.measure("box", "sensitivity", label, iou=config.froc_iou, group=group)
         if m.low is not None and m.high is not None:
-            x = rate * 2 ** (0.09 * (place - 1))  # side by side, so that bars stay readable
-            axes.vlines(x, m.low, m.high, color=colour, linewidth=0.8, alpha=0.6)
+            axes.vlines(rate, m.low, m.high, color=colour, linewidth=0.8, alpha=0.6)
 
 
 def _line(i: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from raypipe.knowledge.windows import SOFT_TISSUE, Window
 
 HEAT = "inferno"
 BODY_HU = -300.0
+CROWDED_YX = (8.0, 50.0)  # boxes whose corners are closer (voxels) have their texts in lines
 SCALE_BARS_MM = (5, 10, 20, 50, 100)
 
 
@@ -114,12 +115,12 @@ def draw_slice(
             extent=extent,
             interpolation="bilinear",
         )
-    _draw_boxes(axes, view.truth if truth else (), TRUTH_COLOUR, "-", above=True)
-    _draw_boxes(axes, view.claims if claims else (), CLAIM_COLOUR, (0, (3, 1.5)), above=False)
     axes.set_aspect(sy / sx)
     (top, left), (bottom, right) = view.shown_yx()
     axes.set_xlim(left - 0.5, right - 0.5)
     axes.set_ylim(bottom - 0.5, top - 0.5)
+    _draw_boxes(axes, view.truth if truth else (), TRUTH_COLOUR, "-", above=True)
+    _draw_boxes(axes, view.claims if claims else (), CLAIM_COLOUR, (0, (3, 1.5)), above=False)
     axes.set_facecolor("black")  # where the square reaches beyond the slice
     axes.set_xticks(())
     axes.set_yticks(())
@@ -164,6 +165,7 @@ def _draw_boxes(
     *,
     above: bool,
 ) -> None:
+    anchors: list[tuple[float, float]] = []
     for box in boxes:
         (y0, x0), (y1, x1) = box.lower_yx, box.upper_yx
         outline = Rectangle(
@@ -178,17 +180,39 @@ def _draw_boxes(
         )
         axes.add_patch(outline)
         if box.text:
-            axes.annotate(
-                box.text,
-                (x0 - 0.5, (y0 if above else y1) - 0.5),
-                xytext=(0, 2 if above else -2),
-                textcoords="offset points",
-                fontsize=SMALL - 0.5,
-                color=colour,
-                va="bottom" if above else "top",
-                annotation_clip=True,
-                path_effects=[withStroke(linewidth=1.5, foreground="black")],
-            )
+            anchors.append(_name_box(axes, box, colour, anchors, above=above))
+
+
+def _name_box(
+    axes: Axes,
+    box: SliceBox,
+    colour: str,
+    others: Sequence[tuple[float, float]],
+    *,
+    above: bool,
+) -> tuple[float, float]:
+    """Write a box's text away from the edges of the slice and from other texts; its anchor."""
+    (y0, x0), (y1, x1) = box.lower_yx, box.upper_yx
+    first, last = axes.get_xlim()
+    across = ((x0 + x1) / 2.0 - first) / (last - first)
+    side = 0 if across < 0.35 else 2 if across > 0.65 else 1
+    x, y = (x0, (x0 + x1) / 2.0, x1)[side] - 0.5, (y0 if above else y1) - 0.5
+    beside = sum(abs(y - b) < CROWDED_YX[0] and abs(x - a) < CROWDED_YX[1] for a, b in others)
+    shift = 2 + beside * (SMALL + 0.5)
+    text = axes.annotate(
+        box.text,
+        (x, y),
+        xytext=(0, shift if above else -shift),
+        textcoords="offset points",
+        fontsize=SMALL - 0.5,
+        color=colour,
+        ha=("left", "center", "right")[side],
+        va="bottom" if above else "top",
+        annotation_clip=True,
+        path_effects=[withStroke(linewidth=1.5, foreground="black")],
+    )
+    text.set_in_layout(False)  # a long label must not push the panels apart
+    return x, y
 
 
 def _scale_bar(axes: Axes, width_mm: float) -> None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-Place = Literal["lower left", "lower right"]
+Place = Literal["lower left", "lower right", "best"]
 MM = 1.0 / 25.4
 WIDTH_MM = 180.0  # two columns of a journal page
 SMALL, NORMAL, LARGE = 6.5, 7.5, 9.0  # points

@@ -71,7 +71,7 @@ def evaluation_markdown(evaluation: DetectionEvaluation) -> str:
     parts = [_heading(evaluation)]
     if has_boxes:
         parts += [_boxes(evaluation), _froc(evaluation), _sizes(evaluation)]
-    parts += [_images(evaluation), _confusion(evaluation), _calibration(evaluation)]
+    parts += [_images(evaluation), *_confusions(evaluation), _calibration(evaluation)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -128,12 +128,20 @@ def _boxes(evaluation: DetectionEvaluation) -> str:
         columns.append((heading, "box", name, config.match_iou, ""))
     columns.append((f"CPM at IoU {config.froc_iou:g}", "box", "cpm", config.froc_iou, ""))
     note = (
-        f"Precision, recall, F1 and mean IoU: claims with a score of at least "
-        f"{config.threshold:g}{' (some labels: their own)' if config.thresholds else ''}, "
+        f"Precision, recall, F1 and mean IoU: claims with a score of at least {_cut(evaluation)}; "
         f"a hit has IoU {config.match_iou:g} or more."
     )
     table = _by_label(evaluation, columns, (*evaluation.labels, MACRO, MICRO))
     return f"## Boxes\n\n{note}\n\n{table}"
+
+
+def _cut(evaluation: DetectionEvaluation) -> str:
+    """From which score on a claim counts, in words."""
+    config = evaluation.config
+    cuts = sorted({config.threshold_of(label) for label in evaluation.labels})
+    if len(cuts) == 1:
+        return f"{cuts[0]:.3g}"
+    return f"its label's threshold ({cuts[0]:.3g} to {cuts[-1]:.3g})"
 
 
 def _froc(evaluation: DetectionEvaluation) -> str:
@@ -178,19 +186,28 @@ def _images(evaluation: DetectionEvaluation) -> str:
     exact = evaluation.measure("image", "exact_match", MICRO)
     single = evaluation.config.image_mode == "single"
     name = "Accuracy (one label a series)" if single else "Series with every label right"
-    return f"## Series\n\n{name}: {_measure_cell(exact)}\n\n{table}"
+    config = evaluation.config
+    cut = config.threshold if config.image_threshold is None else config.image_threshold
+    note = "" if single else f"A label counts as claimed from a score of {cut:g}. "
+    return f"## Series\n\n{note}{name}: {_measure_cell(exact)}\n\n{table}"
 
 
-def _confusion(evaluation: DetectionEvaluation) -> str:
-    if evaluation.confusion is None:
-        return ""
-    labels = evaluation.confusion.labels
-    rows = [
-        [label, *(str(n) for n in counts)]
-        for label, counts in zip(labels, evaluation.confusion.counts, strict=True)
-    ]
-    table = _table(["truth (down), claim (across)", *labels], rows)
-    return f"## Confusion\n\n{table}"
+def _confusions(evaluation: DetectionEvaluation) -> list[str]:
+    tables = (
+        ("Confusion", evaluation.confusion),
+        ("What lesions were taken for", evaluation.lesion_confusion),
+    )
+    parts = []
+    for heading, confusion in tables:
+        used = None if confusion is None else confusion.only_used()
+        if used is not None and used.labels:
+            rows = [
+                [label, *(str(n) for n in counts)]
+                for label, counts in zip(used.labels, used.counts, strict=True)
+            ]
+            table = _table(["truth (down), claim (across)", *used.labels], rows)
+            parts.append(f"## {heading}\n\n{table}")
+    return parts
 
 
 def _calibration(evaluation: DetectionEvaluation) -> str:

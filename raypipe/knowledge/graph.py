@@ -224,7 +224,7 @@ def load_graph(path: Path | None = None) -> KnowledgeGraph:
     """
     file = path or resources.files("raypipe.knowledge") / "graph.yaml"
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_loader())  # a SafeLoader
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=fast_safe_loader())
         if not isinstance(raw, Mapping) or not isinstance(raw.get("findings"), Mapping):
             raise ConfigError("knowledge graph: the file holds a mapping with `findings`")
         findings = {key: {"key": key, **node} for key, node in raw["findings"].items()}
@@ -235,6 +235,6 @@ def load_graph(path: Path | None = None) -> KnowledgeGraph:
         raise ConfigError(f"knowledge graph: {error}") from error
 
 
-def _loader() -> Any:
-    """The fast C loader where PyYAML was built with it."""
+def fast_safe_loader() -> Any:
+    """A SafeLoader of YAML: the fast one in C where PyYAML was built with it."""
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,129 +1,37 @@
 """Terminology: text <-> concept, both ways, for prompts, grammars, verification and metrics.
 
-In: a concept (label, side, level, attribute, number) or a sentence. Out: its words, or the facts
-that the sentence states: findings with negation and doubt, sides, levels, sizes in mm, HU.
+In: a concept (label, side, level, attribute, number) or text. Out: its words, or the facts that
+the text states: findings with negation and doubt, sides, levels, sizes in mm, HU, comparison.
 Does not know: prompts, engines, reports.
 
-The names come from the knowledge graph. Reading takes every synonym of the graph; writing only
-those that mean exactly the same, because a synonym in a graph is often a narrower diagnosis.
+Names come from the knowledge graph and the file of the language. Reading takes every synonym;
+writing only those that mean exactly the same, because a synonym in a graph is often a narrower
+diagnosis.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, lru_cache
 
 from raypipe.errors import ConfigError
 from raypipe.knowledge.graph import KnowledgeGraph, load_graph
+from raypipe.knowledge.language import Language, Name, load_language
+from raypipe.knowledge.statement import Reader, Statement
 
 SIDES = ("left", "right", "midline")
 
-_WRITTEN: dict[str, tuple[str, ...]] = {
-    # label -> singular names that a report may use for it, the best first
-    "pulmonary_nodule": ("pulmonary nodule", "lung nodule"),
-    "lung_mass": ("lung mass", "pulmonary mass"),
-    "liver_cyst": ("liver cyst", "hepatic cyst"),
-    "liver_mass": ("liver mass", "hepatic mass"),
-    "kidney_stone": ("kidney stone", "renal calculus"),
-    "gallstone": ("gallstone", "gallbladder calculus"),
-    "lymph_node_enlargement": ("enlarged lymph node",),
-}
-_PLURALS = {"renal calculus": "renal calculi", "gallbladder calculus": "gallbladder calculi"}
-
-_ADJECTIVES: dict[tuple[str, str], str] = {
-    ("density", "gas"): "gas-containing",
-    ("density", "fat"): "fat-attenuation",
-    ("density", "ground_glass"): "ground-glass",
-    ("density", "part_solid"): "part-solid",
-    ("density", "fluid"): "fluid-attenuation",
-    ("density", "hypodense"): "hypodense",
-    ("density", "soft_tissue"): "soft-tissue",
-    ("density", "hyperdense"): "hyperdense",
-    ("density", "calcified"): "calcified",
-    ("margin", "smooth"): "smoothly marginated",
-    ("margin", "lobulated"): "lobulated",
-    ("margin", "irregular"): "irregularly marginated",
-    ("margin", "spiculated"): "spiculated",
-    ("margin", "ill_defined"): "ill-defined",
-    ("shape", "round"): "round",
-    ("shape", "oval"): "oval",
-    ("shape", "irregular"): "irregularly shaped",
-    ("shape", "crescent"): "crescentic",
-    ("shape", "lentiform"): "lentiform",
-    ("shape", "layering"): "layering",
-    ("shape", "wedge"): "wedge-shaped",
-    ("shape", "linear"): "linear",
-    ("severity", "mild"): "mild",
-    ("severity", "moderate"): "moderate",
-    ("severity", "severe"): "severe",
-}
 _MASS_ENDINGS = (
     *("osis", "itis", "asis", "megaly", "edema", "oedema", "thorax", "peritoneum", "ectasis"),
     *("dilatation", "thickening", "enlargement", "failure", "opacification", "calcification"),
 )
 _SPELLINGS = (("haem", "hem"), ("oed", "ed"), ("oesoph", "esoph"), ("tumour", "tumor"))
-
-_NEGATION = re.compile(r"\b(no|not|without|absence of|free of|negative for|neither|nor)\b", re.I)
-_DOUBT = re.compile(
-    r"\b(possible|possibly|probable|probably|likely|suspected|suspicious|may|might|cannot be "
-    r"excluded|questionable|suggest\w*|concerning)\b",
-    re.I,
-)
-_CLAUSE_END = re.compile(r"[;:]|\b(?:but|however|although)\b", re.I)
-_NUMBER = r"\d+(?:\.\d+)?"
-_SIZE = re.compile(
-    rf"(?<![\w.-])({_NUMBER}(?:\s*[x\u00d7]\s*{_NUMBER}){{0,2}})[\s-]*(mm|cm|millimet|centimet)",
-    re.I,
-)
-_HU = re.compile(rf"(?<![\w.])([-\u2212]?{_NUMBER})\s*HU\b", re.I)
-_SIDE = re.compile(r"\b(left|right|midline|bilateral|both)\b", re.I)
 _VERTEBRA = re.compile(r"(?:C[1-7]|T(?:[1-9]|1[0-2])|L[1-5]|S[1-5])")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,59}")
-
-
-@dataclass(frozen=True)
-class Mention:
-    """A finding that a sentence names.
-
-    Args:
-        label: key of the finding.
-        start: first character in the sentence.
-        end: one past the last.
-        negated: whether the sentence denies it.
-        uncertain: whether the sentence doubts it.
-    """
-
-    label: str
-    start: int
-    end: int
-    negated: bool = False
-    uncertain: bool = False
-
-
-@dataclass(frozen=True)
-class Statement:
-    """All that one sentence states.
-
-    Args:
-        mentions: findings, in order of the text.
-        sides: of left, right, midline; both for "bilateral".
-        levels: names of anatomical levels.
-        sizes_mm: largest number of each size, in mm.
-        hu: every number followed by HU.
-        attributes: attribute -> values named.
-    """
-
-    mentions: tuple[Mention, ...]
-    sides: frozenset[str]
-    levels: frozenset[str]
-    sizes_mm: tuple[float, ...]
-    hu: tuple[float, ...]
-    attributes: Mapping[str, frozenset[str]]
-
-    def labels(self, *, negated: bool = False) -> frozenset[str]:
-        """Labels that are claimed, or those that are denied."""
-        return frozenset(m.label for m in self.mentions if m.negated == negated)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_a-z\u00df-\u00ff])|\n+")
+_REMEMBERED = 4096
+_ABBREVIATED = re.compile(r"(?:\b(?:approx|ca|cf|e\.g|i\.e|vs|Dr|bds|z\.B|V\.\s?a)|\b[A-Z])\.$")
 
 
 @dataclass(frozen=True)
@@ -150,100 +58,109 @@ class Terminology:
 
     Args:
         terms: label -> term.
+        language: the words beside names.
         levels: level names that text may hold, beside vertebrae.
+        organs: organ key -> names.
     """
 
-    def __init__(self, terms: Mapping[str, Term], levels: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        language: Language,
+        levels: Iterable[str] = (),
+        organs: Mapping[str, str] | None = None,
+    ) -> None:
         self.terms = dict(terms)
+        self.language = language
         self.levels = frozenset(levels)
+        self._organs = dict(organs or {})
+        reader = Reader(
+            language,
+            labels=_label_of_name(self.terms.values()),
+            organs={name.lower(): key for key, name in self._organs.items()},
+            levels={self.level_name(level): level for level in self.levels},
+        )
+        self._read = lru_cache(_REMEMBERED)(reader.read)
 
     @classmethod
-    def of_graph(cls, graph: KnowledgeGraph) -> "Terminology":
-        """The terms of a knowledge graph."""
+    def of_graph(cls, graph: KnowledgeGraph, language: Language) -> "Terminology":
+        """The terms of a knowledge graph in a language.
+
+        Raises:
+            ConfigError: the language names a finding or level that the graph lacks.
+        """
+        unknown = sorted(set(language.names) - set(graph.findings))
         levels = {level for organ in graph.anatomy.values() for level in organ.levels}
-        terms = {
-            key: _term(key, node.name, node.plural, node.synonyms)
-            for key, node in graph.findings.items()
-        }
-        return cls(terms, levels)
+        unknown += sorted(set(language.levels) - levels)
+        if unknown:
+            raise ConfigError(
+                f"terminology {language.code}: the knowledge graph has no {unknown}; mend the file"
+            )
+        organs = {key: organ.name for key, organ in graph.anatomy.items()}
+        named = organs | language.organs if language.from_graph else language.organs
+        return cls(_terms(graph, language), language, levels, named)
 
     def term(self, label: str) -> Term:
         """The words of a label; ConfigError where there are none."""
         if label not in self.terms:
-            raise ConfigError(f"terminology: no finding {label!r}; add it to the knowledge graph")
+            raise ConfigError(
+                f"terminology {self.language.code}: no finding {label!r}; add it to the knowledge "
+                "graph or to the language's file of terms"
+            )
         return self.terms[label]
 
     def knows_level(self, level: str) -> bool:
         """Whether a level is of the closed vocabulary."""
         return level in self.levels or _VERTEBRA.fullmatch(level) is not None
 
+    def level_name(self, level: str) -> str:
+        """A level as the language writes it."""
+        return self.language.levels.get(level, level)
+
+    def organ_name(self, organ: str) -> str | None:
+        """An organ as the language writes it; None where it has no word."""
+        return self._organs.get(organ)
+
+    def adjective(self, attribute: str, value: str) -> str | None:
+        """What a report writes for an attribute's value; None where it has no words for it."""
+        return self.language.adjectives.get(attribute, {}).get(value)
+
+    def size_text(self, size_mm: float) -> str:
+        """A length as reports of the language write it."""
+        return size_text(size_mm).replace(".", self.language.decimal)
+
+    def hu_text(self, hu: float) -> str:
+        """A mean attenuation as reports of the language write it."""
+        return hu_text(hu).replace("HU", self.language.hu_unit)
+
     def read(self, sentence: str) -> Statement:
-        """The facts that a sentence states."""
-        mentions = tuple(self._mentions(sentence))
-        rest = sentence  # names may hold words such as "ground-glass" or "midline"
-        for mention in mentions:
-            rest = (
-                f"{rest[: mention.start]}{'_' * (mention.end - mention.start)}{rest[mention.end :]}"
-            )
-        attributes: dict[str, set[str]] = {}
-        for match in _ADJECTIVE.finditer(rest):
-            name, value = _VALUE_OF_ADJECTIVE[match.group().lower()]
-            attributes.setdefault(name, set()).add(value)
-        sides = {match.group(1).lower() for match in _SIDE.finditer(rest)}
-        if sides & {"bilateral", "both"}:
-            sides = (sides - {"bilateral", "both"}) | {"left", "right"}
-        return Statement(
-            mentions=mentions,
-            sides=frozenset(sides),
-            levels=frozenset(match.group() for match in self._levels.finditer(sentence)),
-            sizes_mm=tuple(_size_mm(match) for match in _SIZE.finditer(sentence)),
-            hu=tuple(float(m.group(1).replace("\u2212", "-")) for m in _HU.finditer(sentence)),
-            attributes={name: frozenset(values) for name, values in attributes.items()},
-        )
+        """The facts that a sentence states; those read last are remembered."""
+        return self._read(sentence)
 
-    def _mentions(self, sentence: str) -> Iterable[Mention]:
-        for match in self._names.finditer(sentence):
-            clause = 0
-            for end in _CLAUSE_END.finditer(sentence, 0, match.start()):
-                clause = end.end()
-            before = sentence[clause : match.start()]
-            yield Mention(
-                label=self._label_of_name[match.group().lower()],
-                start=match.start(),
-                end=match.end(),
-                negated=_NEGATION.search(before) is not None,
-                uncertain=_DOUBT.search(sentence) is not None,
-            )
-
-    @cached_property
-    def _label_of_name(self) -> dict[str, str]:
-        # where two findings share a name, the one that has it as its own name wins
-        names: dict[str, str] = {}
-        for term in self.terms.values():
-            names.update({name.lower(): term.label for name in term.read if name not in names})
-        for term in self.terms.values():
-            names.update({name.lower(): term.label for name in (*term.written, *term.plurals)})
-        return names
-
-    @cached_property
-    def _names(self) -> re.Pattern[str]:
-        return _any_of(self._label_of_name)
-
-    @cached_property
-    def _levels(self) -> re.Pattern[str]:
-        words = "|".join(re.escape(level) for level in sorted(self.levels, key=len, reverse=True))
-        return re.compile(rf"\b(?:{words}{'|' if words else ''}{_VERTEBRA.pattern})\b")
+    def read_text(self, text: str) -> tuple[tuple[str, Statement], ...]:
+        """Every sentence of a text and what it states."""
+        return tuple((sentence, self.read(sentence)) for sentence in sentences(text))
 
 
 @cache
-def load_terminology() -> Terminology:
-    """The terms of the packaged knowledge graph."""
-    return Terminology.of_graph(load_graph())
+def load_terminology(language: str = "en") -> Terminology:
+    """The terms of the packaged knowledge graph in a language; they are built once.
+
+    Args:
+        language: code of a packaged file of terms, or the path of one.
+    """
+    return Terminology.of_graph(load_graph(), load_language(language))
 
 
-def adjective(attribute: str, value: str) -> str | None:
-    """What a report writes for an attribute's value; None where it has no words for it."""
-    return _ADJECTIVES.get((attribute, value))
+def sentences(text: str) -> list[str]:
+    """The sentences of a text; a line ends one, a full stop within a number or name does not."""
+    out: list[str] = []
+    for part in _SENTENCE_END.split(text):
+        if out and _ABBREVIATED.search(out[-1]) and "\n" not in part:
+            out[-1] = f"{out[-1]} {part}"
+        elif part.strip():
+            out.append(part.strip())
+    return out
 
 
 def size_text(size_mm: float) -> str:
@@ -274,21 +191,65 @@ def joined(names: Iterable[str], last: str = "or") -> str:
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
-def _term(label: str, name: str, plural: str, synonyms: Iterable[str]) -> Term:
+def is_length(size_mm: float) -> bool:
+    """Whether a number can be the size of something in a body."""
+    return math.isfinite(size_mm) and 0.05 <= size_mm <= 2500.0
+
+
+def _terms(graph: KnowledgeGraph, language: Language) -> dict[str, Term]:
+    if not language.from_graph:
+        return {label: _own_term(label, name) for label, name in language.names.items()}
+    return {
+        key: _graph_term(key, (node.name, node.plural), node.synonyms, language.names.get(key))
+        for key, node in graph.findings.items()
+    }
+
+
+def _own_term(label: str, name: Name) -> Term:
+    """A term that stands in the language's file alone."""
+    if not name.written or len(name.plurals) != len(name.written):
+        raise ConfigError(f"terminology: {label}: give a written name and a plural for each")
+    return Term(
+        label=label,
+        written=name.written,
+        plurals=name.plurals,
+        countable=name.countable is not False,
+        read=frozenset({*name.written, *name.plurals, *name.read}),
+    )
+
+
+def _graph_term(
+    label: str, names: tuple[str, str], synonyms: Iterable[str], own: Name | None
+) -> Term:
+    """A term of the knowledge graph, with what the language's file adds."""
     if not _KEY.fullmatch(label):
         raise ConfigError(f"terminology: {label[:20]!r} is no key of a finding")
-    written = _WRITTEN.get(label, (name,))
-    plurals = tuple(_PLURALS.get(n, plural if n == name else f"{_plural(n)}") for n in written)
-    if label == "lymph_node_enlargement":
-        plurals = (plural,)
-    read = {name, plural, *written, *plurals, *synonyms, *(_plural(s) for s in synonyms)}
+    own = own or Name()
+    name, plural = names
+    written = own.written or (name,)
+    plurals = own.plurals or tuple(plural if n == name else _plural(n) for n in written)
+    countable = own.countable
+    if countable is None:
+        countable = written[0] != name or (plural != name and not name.endswith(_MASS_ENDINGS))
+    read = {name, plural, *written, *plurals, *synonyms, *(_plural(s) for s in synonyms), *own.read}
     return Term(
         label=label,
         written=written,
         plurals=plurals,
-        countable=written[0] != name or (plural != name and not name.endswith(_MASS_ENDINGS)),
+        countable=countable,
         read=frozenset(variant for n in read for variant in _spellings(n)),
     )
+
+
+def _label_of_name(terms: Iterable[Term]) -> dict[str, str]:
+    """Name -> label; where two findings share one, that which has it as its own name wins."""
+    names: dict[str, str] = {}
+    listed = list(terms)
+    for term in listed:
+        names |= {name.lower(): term.label for name in term.read if name.lower() not in names}
+    for term in listed:
+        names |= {name.lower(): term.label for name in (*term.written, *term.plurals)}
+    return names
 
 
 def _plural(name: str) -> str:
@@ -302,29 +263,3 @@ def _spellings(name: str) -> set[str]:
     for british, other in _SPELLINGS:
         american = american.replace(british, other)
     return {name, american, name.replace("-", " "), american.replace("-", " ")}
-
-
-def _size_mm(match: re.Match[str]) -> float:
-    largest = max(float(number) for number in re.findall(_NUMBER, match.group(1)))
-    return largest * (10.0 if match.group(2).lower().startswith("c") else 1.0)
-
-
-def _any_of(words: Iterable[str]) -> re.Pattern[str]:
-    longest_first = sorted(words, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])", re.I)
-
-
-_VALUE_OF_ADJECTIVE = {
-    **{words: key for key, words in _ADJECTIVES.items()},
-    **{
-        f"{value.replace('_', '-')} margins": ("margin", value)
-        for name, value in _ADJECTIVES
-        if name == "margin"
-    },
-}
-_ADJECTIVE = _any_of(_VALUE_OF_ADJECTIVE)
-
-
-def is_length(size_mm: float) -> bool:
-    """Whether a number can be the size of something in a body."""
-    return math.isfinite(size_mm) and 0.05 <= size_mm <= 2500.0

@@ -4,12 +4,51 @@ In: keyword arguments or YAML. Out: a frozen ReportConfig.
 Does not know: how an engine works, what a prompt looks like.
 """
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from raypipe.settings import Settings
+
+HeaderField = Literal[
+    "SeriesDescription", "StudyDescription", "ProtocolName", "BodyPartExamined", "ConvolutionKernel"
+]
+"""Text of a DICOM header that a config may let into a prompt; no field names a person."""
+
+_ADAPTER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class DecodingConfig(Settings):
+    """How the text of a report is chosen among what the model finds likely."""
+
+    method: Literal["greedy", "sample", "best_of", "beam"] = Field(
+        "greedy",
+        description="greedy: the likeliest token each time; sample: one draw; best_of: several "
+        "draws, of which the verifier takes the one with the fewest errors; beam: a search for "
+        "the likeliest report, wider where findings are uncertain.",
+    )
+    temperature: float = Field(
+        0.7, gt=0, le=2, description="Of sample and best_of; without effect on the others."
+    )
+    seed: int = Field(0, ge=0, description="Of sample and best_of.")
+    candidates: int = Field(4, ge=2, le=16, description="Draws of best_of.")
+    beam_width: int = Field(
+        2, ge=1, le=16, description="Width of a beam where every finding is certain."
+    )
+    beam_width_uncertain: int = Field(
+        6, ge=1, le=32, description="Width of a beam where every finding is a toss-up."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.beam_width_uncertain < self.beam_width:
+            raise ValueError(
+                f"beam_width_uncertain {self.beam_width_uncertain} must be at least beam_width "
+                f"{self.beam_width}"
+            )
+        return self
 
 
 class VllmConfig(Settings):
@@ -38,6 +77,16 @@ class VllmConfig(Settings):
         2048, ge=64, description="Tokens worked on in one step at most."
     )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share one model.")
+    max_loras: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="LoRA adapters in one batch; 0: as many as the config names, and none "
+        "(which is faster) where it names none.",
+    )
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256] = Field(
+        16, description="Highest rank that an adapter may have."
+    )
     start_timeout_s: float = Field(600.0, gt=0, description="Time that a start may take, in s.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "ERROR", description="What vLLM writes to standard error."
@@ -71,8 +120,31 @@ class ReportConfig(Settings):
     cache_folder: Path | None = Field(
         None, description="Where converted models are kept; the user's cache folder if null."
     )
-    temperature: float = Field(0.0, ge=0, le=2, description="Of sampling; 0 is greedy.")
-    seed: int = Field(0, ge=0, description="Of sampling; without effect where it is greedy.")
+    adapter: str | None = Field(
+        None,
+        description="LoRA adapter that writes the reports: an id of `adapters`, a folder or an "
+        "s3:// address in peft's format, or its id on the server; null: the model as it is.",
+    )
+    adapters: dict[str, str] = Field(
+        {}, description="Adapters that requests may name: id -> folder or s3:// address."
+    )
+    adapter_s3_endpoint: str | None = Field(
+        None, description="S3 server of adapters that is not AWS, with http:// or https://."
+    )
+    language: str = Field(
+        "en", description="Language of the reports: en, de, or the path of a file of terms."
+    )
+    decoding: DecodingConfig = DecodingConfig()
+    repair: bool = Field(
+        True,
+        description="Ask the model once more for sentences that the verifier refused, before "
+        "fixed wording takes their place.",
+    )
+    allow_header_text: tuple[HeaderField, ...] = Field(
+        (),
+        description="Text fields of the DICOM header that may stand in the prompt, escaped and cut "
+        "to 64 characters. They may hold anything a person typed; none by default.",
+    )
     findings_limit: int = Field(
         16, ge=1, le=40, description="Findings told one by one; the others are counted."
     )
@@ -92,4 +164,31 @@ class ReportConfig(Settings):
     def _server_address(self) -> Self:
         if self.engine == "openai" and not self.server.url.startswith(("http://", "https://")):
             raise ValueError("report.server.url must begin with http:// or https://")
+        return self
+
+    @model_validator(mode="after")
+    def _server_decodes(self) -> Self:
+        if self.engine == "openai" and self.decoding.method == "beam":
+            raise ValueError(
+                "report.decoding.method: the OpenAI protocol has no beam search; take best_of, or "
+                "report.engine=vllm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapters(self) -> Self:
+        for adapter_id in self.adapters:
+            if not _ADAPTER_ID.fullmatch(adapter_id):
+                raise ValueError(
+                    f"report.adapters: the id {adapter_id!r} must be letters, digits, '.', '_' "
+                    "and '-', at most 64"
+                )
+        if self.engine == "openai" and self.adapters:
+            raise ValueError(
+                "report.adapters: a server loads its own adapters; name one by report.adapter"
+            )
+        if self.engine == "template" and self.adapter is not None:
+            raise ValueError(
+                "report.adapter: fixed sentences have no model; take report.engine=vllm"
+            )
         return self

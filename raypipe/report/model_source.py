@@ -99,7 +99,7 @@ def _converted(gguf: Path, cache_folder: Path) -> Path:
     if folder.is_dir():
         return folder
     cache_folder.mkdir(parents=True, exist_ok=True)
-    with _locked(cache_folder / f"{folder.name}.lock"):
+    with locked(cache_folder / f"{folder.name}.lock"):
         if not folder.is_dir():  # another process may have made it while this one waited
             draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache_folder))
             try:
@@ -148,7 +148,7 @@ def _head_hash(file: Path) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a file lock; the kernel drops it when its holder dies."""
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)

@@ -64,6 +64,17 @@ def first(phrase: Phrase) -> str:
     return pick(phrase, lambda n: 0)
 
 
+def narrowed(phrase: Phrase, options: int) -> Phrase:
+    """The phrase with the first few options of every choice alone."""
+    match phrase:
+        case str():
+            return phrase
+        case OneOf(choices):
+            return one_of(*(narrowed(choice, options) for choice in choices[:options]))
+        case Seq(parts):
+            return Seq(tuple(narrowed(part, options) for part in parts))
+
+
 def longest_bytes(phrase: Phrase) -> int:
     """UTF-8 length of the longest text. A token holds at least one byte, so it bounds tokens."""
     match phrase:

@@ -14,26 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from raypipe.knowledge.graph import REGIONS, KnowledgeGraph, Region
-from raypipe.knowledge.terminology import (
-    SIDES,
-    Term,
-    Terminology,
-    adjective,
-    is_length,
-)
+from raypipe.knowledge.terminology import SIDES, Term, Terminology, is_length
 from raypipe.report.config import ReportConfig
 from raypipe.types import Finding, Flag, SeriesContext
 
 _ID = re.compile(r"F[1-9]\d{0,4}")
 _ATTRIBUTE_ORDER = ("severity", "margin", "shape", "density")
 
-_NAMED_ORGANS = {  # sided organs that a report names as the place, and by which words
-    "lung": "lung",
-    "kidney": "kidney",
-    "adrenal_gland": "adrenal gland",
-    "breast": "breast",
-    "ovary": "ovary",
-}
+_NAMED_ORGANS = frozenset({"lung", "kidney", "adrenal_gland", "breast", "ovary"})
+"""Sided organs that a report names as the place."""
 _REGIONS_OF_PART: dict[str, tuple[Region, ...]] = {
     "head": ("head",),
     "head_neck": ("head",),
@@ -63,10 +52,13 @@ class Fact:
         term: its names.
         side: "left", "right", "midline" or None.
         level: named level or None.
-        organ: the sided organ that a report names as its place, None where it names none.
+        organ: words of the sided organ that a report names as its place, None where it names none.
+        organ_key: key of that organ.
         size_mm: None where the series has no scale.
         hu: mean attenuation, None where the series has no HU.
         adjectives: (attribute, value, words) of fine-grained properties, in order of the text.
+        score: of the finding, uncalibrated.
+        probability: of the finding, None without a calibration.
     """
 
     finding_id: str
@@ -74,9 +66,12 @@ class Fact:
     side: str | None = None
     level: str | None = None
     organ: str | None = None
+    organ_key: str | None = None
     size_mm: float | None = None
     hu: float | None = None
     adjectives: tuple[tuple[str, str, str], ...] = ()
+    score: float = 1.0
+    probability: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +85,8 @@ class ReportPlan:
         denied: findings that the model looks for in these regions and did not see.
         regions: of the body, as far as known.
         doubts: facts that could not be put into words; each makes the report need review.
+        context: how the series was made.
+        terminology: the words of the report's language.
     """
 
     told: tuple[Fact, ...]
@@ -99,6 +96,7 @@ class ReportPlan:
     regions: tuple[Region, ...] = ()
     doubts: tuple[str, ...] = ()
     context: SeriesContext = field(repr=False)
+    terminology: Terminology = field(repr=False)
 
     @property
     def facts(self) -> dict[str, Fact]:
@@ -137,6 +135,7 @@ def make_plan(
         regions=regions,
         doubts=tuple(doubts),
         context=context,
+        terminology=terminology,
     )
 
 
@@ -157,15 +156,19 @@ def _fact(
         level = None
     if has_scale and not is_length(size):
         doubts.append(f"{finding.finding_id}: its size is not a length")
+    organ = _organ(finding.label, graph)
     return Fact(
         finding_id=finding.finding_id,
         term=term,
         side=side,
         level=level,
-        organ=_organ(finding.label, graph),
+        organ=terminology.organ_name(organ) if organ else None,
+        organ_key=organ,
         size_mm=float(size) if has_scale and is_length(size) else None,
         hu=finding.mean_hu,
-        adjectives=_adjectives(finding, graph),
+        adjectives=_adjectives(finding, terminology, graph),
+        score=finding.score,
+        probability=finding.probability,
     )
 
 
@@ -173,16 +176,18 @@ def _organ(label: str, graph: KnowledgeGraph) -> str | None:
     node = graph.findings.get(label)
     if node is None or len(node.occurs_in) != 1:
         return None
-    return _NAMED_ORGANS.get(node.occurs_in[0])
+    return node.occurs_in[0] if node.occurs_in[0] in _NAMED_ORGANS else None
 
 
-def _adjectives(finding: Finding, graph: KnowledgeGraph) -> tuple[tuple[str, str, str], ...]:
+def _adjectives(
+    finding: Finding, terminology: Terminology, graph: KnowledgeGraph
+) -> tuple[tuple[str, str, str], ...]:
     """Words for attributes that tell something: a value that is the only possible one does not."""
     node = graph.findings.get(finding.label)
     out = []
     for name in _ATTRIBUTE_ORDER:
         value = finding.attributes.get(name)
-        words = adjective(name, value) if value is not None else None
+        words = terminology.adjective(name, value) if value is not None else None
         told = node is None or len(node.attributes.get(name, ())) > 1
         if value is not None and words is not None and told:
             out.append((name, value, words))
@@ -245,3 +250,26 @@ def _denied(
             out.append(label)
     out.sort(key=lambda label: _ACUTE_FIRST.index(label) if label in _ACUTE_FIRST else 99)
     return tuple(terminology.term(label) for label in out[:_DENIED_LIMIT])
+
+
+def citation(facts: Sequence[Fact]) -> str:
+    """ "[F3] [F7-F12]": ids in order, runs of three and more as a range."""
+    numbers = sorted(int(fact.finding_id[1:]) for fact in facts)
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = []
+    for run in runs:
+        if len(run) > 2:
+            parts.append(f"[F{run[0]}-F{run[-1]}]")
+        else:
+            parts += [f"[F{number}]" for number in run]
+    return " ".join(parts)
+
+
+def in_order(facts: Sequence[Fact]) -> tuple[str, ...]:
+    """Ids by their number."""
+    return tuple(sorted((fact.finding_id for fact in facts), key=lambda i: int(i[1:])))

@@ -2,7 +2,9 @@
 
 In: its address and the model's name there. Out: an Engine.
 Does not know: findings, reports, how the server decodes. The grammar travels in the field that
-vLLM's server reads; a server without it answers freely, and the verifier mends what it writes.
+vLLM's server reads; a server without it answers freely, and the verifier mends what it writes. An
+adapter is chosen by its id in place of the model's name, as vLLM's server wants it. The protocol
+has no beam search.
 """
 
 import os
@@ -13,7 +15,7 @@ from typing import Any
 
 from raypipe.errors import ConfigError, EngineError
 from raypipe.report.config import ServerConfig
-from raypipe.report.engine import Completion, FinishReason, GenerationRequest
+from raypipe.report.engine import Candidate, Completion, FinishReason, GenerationRequest
 
 
 class ServerEngine:
@@ -38,20 +40,39 @@ class ServerEngine:
             timeout=request_timeout_s,
             max_retries=config.retries,
         )
-        self._connections = config.max_connections
+        # shared by concurrent calls, so that together they keep to the limit
+        self._pool = ThreadPoolExecutor(config.max_connections, thread_name_prefix="report-server")
+        self._closed = False
 
     @property
     def name(self) -> str:
         """The model's name on the server."""
         return self._model
 
+    def name_with(self, adapter: str) -> str:
+        """The model's name with an adapter's; "" is none."""
+        return f"{self._model} + {adapter}" if adapter else self._model
+
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
-        """Send all requests, `max_connections` at a time; see Engine."""
-        with ThreadPoolExecutor(max_workers=self._connections) as pool:
-            return list(pool.map(self._answer, requests))
+        """Send all requests, `max_connections` at a time; see Engine.
+
+        Raises:
+            ConfigError: a request asks for a beam search.
+            EngineError: the server is not there or refuses the key.
+        """
+        if any(request.decoding.method == "beam" for request in requests):
+            raise ConfigError(
+                "report.decoding.method: the OpenAI protocol has no beam search; take best_of, or "
+                "report.engine=vllm"
+            )
+        if self._closed:
+            raise EngineError("the connections to the report server are closed")
+        return list(self._pool.map(self._answer, requests))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; closing twice is fine."""
+        self._closed = True
+        self._pool.shutdown()
         self._client.close()
 
     def _answer(self, request: GenerationRequest) -> Completion:
@@ -59,9 +80,9 @@ class ServerEngine:
 
         started = time.perf_counter()
 
-        def ended(reason: FinishReason, text: str = "", tokens: int = 0) -> Completion:
+        def ended(reason: FinishReason) -> Completion:
             seconds = time.perf_counter() - started
-            return Completion(text=text, tokens=tokens, finish_reason=reason, seconds=seconds)
+            return Completion(text="", tokens=0, finish_reason=reason, seconds=seconds)
 
         try:
             answer = self._client.chat.completions.create(**self._body(request))
@@ -75,23 +96,46 @@ class ServerEngine:
             ) from error
         except openai.APIError:
             return ended(FinishReason.ERROR)
-        choice = answer.choices[0]
-        reasons = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-        tokens = answer.usage.completion_tokens if answer.usage else 0
-        reason = reasons.get(choice.finish_reason, FinishReason.ERROR)
-        return ended(reason, choice.message.content or "", tokens)
+        return _completion(answer, time.perf_counter() - started)
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
+        decoding = request.decoding
         body: dict[str, Any] = {
-            "model": self._model,
+            "model": request.adapter or self._model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
             "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "seed": request.seed,
+            "temperature": decoding.temperature,
+            "seed": decoding.seed,
         }
+        if decoding.method == "best_of":
+            body |= {"n": decoding.width, "logprobs": True}
         if request.grammar is not None:
             body["extra_body"] = {"structured_outputs": {"grammar": request.grammar}}
         return body
+
+
+def _completion(answer: Any, seconds: float) -> Completion:
+    """The choices of an answer; of several, the whole ones by falling likelihood."""
+    whole = [choice for choice in answer.choices if choice.finish_reason == "stop"]
+    ranked: tuple[Candidate, ...] = ()
+    if len(answer.choices) > 1:
+        found = [Candidate(text=c.message.content or "", log_probability=_mean(c)) for c in whole]
+        ranked = tuple(sorted(found, key=lambda candidate: -candidate.log_probability))
+    first = whole[0] if whole else answer.choices[0]
+    reasons = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+    return Completion(
+        text=ranked[0].text if ranked else first.message.content or "",
+        tokens=answer.usage.completion_tokens if answer.usage else 0,
+        finish_reason=reasons.get(first.finish_reason, FinishReason.ERROR),
+        seconds=seconds,
+        candidates=ranked,
+    )
+
+
+def _mean(choice: Any) -> float:
+    """Log probability a token; 0 where the server does not tell."""
+    tokens = choice.logprobs.content if choice.logprobs else None
+    return sum(token.logprob for token in tokens) / len(tokens) if tokens else 0.0
 
 
 def _api_key(config: ServerConfig) -> str:

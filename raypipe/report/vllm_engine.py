@@ -1,6 +1,6 @@
 """vLLM's AsyncLLM behind the engine protocol: continuous batching in an own event loop.
 
-In: a model source and a VllmConfig. Out: an Engine, restarted once where it dies.
+In: a model source, adapters and a VllmConfig. Out: an Engine, restarted once where it dies.
 Does not know: findings, reports, Ray.
 
 vLLM reads much of its behaviour from the environment; it is set around a start and put back.
@@ -10,18 +10,20 @@ The engine runs in child processes; these end with this one, whatever kills it.
 import asyncio
 import atexit
 import math
-import os
 import threading
 import time
 import uuid
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
-from raypipe.errors import EngineError
+from raypipe.errors import ConfigError, EngineError
+from raypipe.report.adapter import AdapterSource
 from raypipe.report.config import VllmConfig
-from raypipe.report.engine import Completion, FinishReason, GenerationRequest
+from raypipe.report.engine import Candidate, Completion, FinishReason, GenerationRequest
 from raypipe.report.model_source import ModelSource
+from raypipe.report.vllm_adapters import AdapterTable
+from raypipe.report.vllm_requests import Grammars, candidates, sampling, search
+from raypipe.report.vllm_settings import engine_arguments, environment, start_environment
 
 T = TypeVar("T")
 
@@ -35,18 +37,28 @@ class VllmEngine:
         source: the model.
         config: sizes, type, threads.
         request_timeout_s: time limit of one request, without its wait in the queue.
+        adapters: LoRA adapters that requests may name from the start.
 
     Raises:
         EngineError: the engine could not start.
+        ConfigError: an adapter does not fit the model or the config.
     """
 
     def __init__(
-        self, source: ModelSource, config: VllmConfig, request_timeout_s: float = 600.0
+        self,
+        source: ModelSource,
+        config: VllmConfig,
+        request_timeout_s: float = 600.0,
+        adapters: Iterable[AdapterSource] = (),
     ) -> None:
         self._source = source
         self._config = config
         self._request_timeout_s = request_timeout_s
+        self._adapters = AdapterTable(config.max_lora_rank, adapters)
+        self._max_loras = config.max_loras or len(self._adapters)
         self._engine: Any = None
+        self._grammars: Grammars | None = None  # of this engine; made for the first beam search
+        self._in_flight = 0  # touched in the event loop alone
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -65,6 +77,24 @@ class VllmEngine:
         """The model's name."""
         return self._source.name
 
+    def name_with(self, adapter: str) -> str:
+        """The model's name with that of an adapter; "" is none."""
+        return f"{self.name} + {self._adapters.find(adapter).name}" if adapter else self.name
+
+    def add_adapter(self, adapter: AdapterSource) -> None:
+        """Load one more adapter; requests may name its id from now on, also in place of an old one.
+
+        Raises:
+            ConfigError: the engine runs without LoRA, or the adapter does not fit.
+        """
+        if not self._max_loras:
+            raise ConfigError(
+                "report.vllm.max_loras is 0 and the engine started without an adapter; set it to "
+                "the number of adapters that one batch may hold"
+            )
+        self._adapters.add(adapter)
+        self._run(self._load(adapter))
+
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """Answer all requests, decoded together; see Engine.
 
@@ -73,6 +103,8 @@ class VllmEngine:
         """
         if self._closed:
             raise EngineError("the vLLM engine is closed")
+        for adapter in {request.adapter for request in requests} - {None}:
+            self._adapters.find(str(adapter))
         done: dict[int, Completion] = {}
         self._run(self._generate(requests, done))
         if len(done) < len(requests):
@@ -107,16 +139,20 @@ class VllmEngine:
             from vllm.v1.engine.async_llm import AsyncLLM
 
             try:
-                arguments = AsyncEngineArgs(**engine_arguments(self._source, self._config))
+                arguments = AsyncEngineArgs(
+                    **engine_arguments(self._source, self._config, self._max_loras)
+                )
                 self._engine = AsyncLLM.from_engine_args(arguments)
             except Exception as error:
                 raise EngineError(
                     f"the vLLM engine did not start ({type(error).__name__}: {error}); set "
                     "report.vllm.log_level to INFO to see why"
                 ) from error
+        for adapter in self._adapters.sources:
+            await self._load(adapter)
 
     async def _stop(self) -> None:
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._grammars = self._engine, None, None
         if engine is not None:
             engine.shutdown(timeout=_CLOSE_TIMEOUT_S)
 
@@ -130,27 +166,37 @@ class VllmEngine:
         self, requests: Sequence[GenerationRequest], done: dict[int, Completion]
     ) -> None:
         """Answer what is not yet in `done`; a dead engine leaves gaps."""
-        waves = math.ceil(len(requests) / self._config.max_num_seqs)
-        timeout_s = self._request_timeout_s * waves
+        open_requests = [i for i in range(len(requests)) if i not in done]
+        self._in_flight += len(open_requests)  # those of concurrent calls wait in the same queue
+        waves = math.ceil(self._in_flight / self._config.max_num_seqs)
 
         async def answer(index: int) -> None:
-            completion = await self._answer(requests[index], timeout_s)
+            completion = await self._answer(requests[index], self._request_timeout_s * waves)
             if completion is not None:
                 done[index] = completion
 
-        await asyncio.gather(*(answer(i) for i in range(len(requests)) if i not in done))
+        try:
+            await asyncio.gather(*(answer(i) for i in open_requests))
+        finally:
+            self._in_flight -= len(open_requests)
 
     async def _answer(self, request: GenerationRequest, timeout_s: float) -> Completion | None:
         """One completion; None where the engine died."""
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        engine = self._engine  # a concurrent call may put a new one in its place
         started = time.perf_counter()
         last: list[Any] = []
         try:
-            tokens = await self._prompt_tokens(request)
-            stream = self._engine.generate(
-                {"prompt_token_ids": tokens}, _sampling(request), uuid.uuid4().hex
+            tokens = _prompt_tokens(engine, request)
+            lora = self._adapters.request(request.adapter)
+            if request.decoding.method == "beam":
+                self._grammars = self._grammars or Grammars(engine)
+                work = search(engine, self._grammars, request, tokens, lora)
+                return _of_beams(engine, await asyncio.wait_for(work, timeout_s), started)
+            stream = engine.generate(
+                {"prompt_token_ids": tokens}, sampling(request), uuid.uuid4().hex, lora_request=lora
             )
             await asyncio.wait_for(_drain(stream, last), timeout_s)
         except TimeoutError:
@@ -158,21 +204,31 @@ class VllmEngine:
         except EngineDeadError:
             return None
         except (VLLMError, ValueError):  # refused: too long, or a grammar that is none
-            if self._engine.errored:
+            if engine.errored:
                 return None
             return _completion(last, FinishReason.ERROR, started)
-        ended = last[-1].outputs[0].finish_reason if last else None
-        reason = FinishReason(ended) if ended in ("stop", "length") else FinishReason.ERROR
-        return _completion(last, reason, started)
+        return _completion(last, _reason(last), started, several=request.decoding.width > 1)
 
-    async def _prompt_tokens(self, request: GenerationRequest) -> list[int]:
-        tokenizer = self._engine.get_tokenizer()
-        text = tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in request.messages],
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        return list(tokenizer.encode(text, add_special_tokens=False))
+    async def _load(self, adapter: AdapterSource) -> None:
+        """Load now, so that weights that do not fit fail here and not in a batch."""
+        try:
+            await self._engine.add_lora(self._adapters.request(adapter.adapter_id))
+        except Exception as error:
+            self._adapters.drop(adapter)
+            raise ConfigError(
+                f"report.adapter {adapter.adapter_id!r} does not fit the language model "
+                f"{self.name}: {type(error).__name__}"
+            ) from error
+
+
+def _prompt_tokens(engine: Any, request: GenerationRequest) -> list[int]:
+    tokenizer = engine.get_tokenizer()
+    text = tokenizer.apply_chat_template(
+        [{"role": m.role, "content": m.content} for m in request.messages],
+        add_generation_prompt=True,
+        tokenize=False,
+    )
+    return list(tokenizer.encode(text, add_special_tokens=False))
 
 
 async def _drain(stream: Any, last: list[Any]) -> None:
@@ -180,91 +236,41 @@ async def _drain(stream: Any, last: list[Any]) -> None:
         last[:] = [output]
 
 
-def _completion(last: list[Any], reason: FinishReason, started: float) -> Completion:
-    answer = last[-1].outputs[0] if last else None
+def _reason(last: Sequence[Any]) -> FinishReason:
+    """Why the first whole answer ended, or the first one where none is whole."""
+    ended = [answer.finish_reason for answer in last[-1].outputs] if last else []
+    if "stop" in ended:
+        return FinishReason.STOP
+    return FinishReason.LENGTH if "length" in ended else FinishReason.ERROR
+
+
+def _completion(
+    last: Sequence[Any], reason: FinishReason, started: float, *, several: bool = False
+) -> Completion:
+    answers = last[-1].outputs if last else []
+    ranked = candidates(last[-1]) if several and last else ()
+    text = answers[0].text if answers else ""
     return Completion(
-        text=answer.text if answer else "",
-        tokens=len(answer.token_ids) if answer else 0,
+        text=ranked[0].text if ranked else text,
+        tokens=sum(len(answer.token_ids) for answer in answers),
         finish_reason=reason,
         seconds=time.perf_counter() - started,
+        candidates=ranked,
     )
 
 
-def _sampling(request: GenerationRequest) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    grammar = request.grammar
-    return SamplingParams(
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        seed=request.seed,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        structured_outputs=StructuredOutputsParams(grammar=grammar) if grammar else None,
+def _of_beams(engine: Any, beams: Sequence[Any], started: float) -> Completion:
+    """The texts of beams; two ways to cut one text into tokens are one text."""
+    tokenizer = engine.get_tokenizer()
+    texts: dict[str, float] = {}
+    for beam in beams:
+        text = tokenizer.decode(list(beam.tokens), skip_special_tokens=True)
+        texts.setdefault(text, beam.rank)
+    ranked = tuple(Candidate(text=t, log_probability=p) for t, p in texts.items())
+    return Completion(
+        text=ranked[0].text if ranked else "",
+        tokens=sum(len(beam.tokens) for beam in beams),
+        finish_reason=FinishReason.STOP if ranked else FinishReason.LENGTH,
+        seconds=time.perf_counter() - started,
+        candidates=ranked,
     )
-
-
-def engine_arguments(source: ModelSource, config: VllmConfig) -> dict[str, Any]:
-    """The arguments of vLLM's AsyncEngineArgs."""
-    from vllm.platforms import current_platform
-
-    from raypipe.report.parent_watch import ParentWatch
-
-    on_cpu = current_platform.is_cpu()
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "float32" if on_cpu else "bfloat16"
-    arguments: dict[str, Any] = {
-        "model": source.location,
-        "dtype": dtype,
-        "enforce_eager": on_cpu if config.enforce_eager is None else config.enforce_eager,
-        "max_model_len": config.max_model_len,
-        "max_num_seqs": config.max_num_seqs,
-        "max_num_batched_tokens": config.max_num_batched_tokens,
-        "tensor_parallel_size": config.tensor_parallel,
-        "gpu_memory_utilization": config.memory_share,
-        "structured_outputs_config": {"backend": "xgrammar"},
-        "additional_config": {"parent_watch": ParentWatch()},
-        "disable_log_stats": True,
-        "enable_log_requests": False,
-    }
-    if config.kv_cache_gib is not None:
-        arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * 2**30)
-    return arguments
-
-
-def start_environment(source: ModelSource, config: VllmConfig) -> dict[str, str]:
-    """What vLLM reads from the environment when it starts."""
-    threads = config.threads or len(os.sched_getaffinity(0))
-    variables = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_DO_NOT_TRACK": "1",
-        "VLLM_LOGGING_LEVEL": config.log_level,
-        "VLLM_ENGINE_READY_TIMEOUT_S": str(int(config.start_timeout_s)),
-        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a fork of a process with threads may hang
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # engines on one machine must not share one core
-        "OMP_NUM_THREADS": str(threads),
-        # Threads that sleep at a barrier: a fifth slower on idle cores, but several times faster
-        # where other stages use the same ones, as they do in a pipeline.
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
-        # The model beside the scheduler: a worker process of its own costs a CPU engine 700 MiB
-        # and a third of its speed. (Two GPUs and more get worker processes all the same.)
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    if source.local:
-        variables |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    return variables
-
-
-@contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, and put all of the environment back afterwards."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)

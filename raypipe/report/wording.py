@@ -1,15 +1,26 @@
-"""How facts are put into words: every sentence that a report may hold, as phrases.
+"""How facts are put into English: every sentence that a report may hold, as phrases.
 
 In: facts of a ReportPlan. Out: phrases, whose first text is the template and whose every text
 states exactly the facts; the language model chooses among them.
-Does not know: grammars, prompts, engines.
+Does not know: grammars, prompts, engines. Other languages: `pattern_wording.py`.
 """
 
 from collections.abc import Sequence
 
 from raypipe.knowledge.terminology import Term, article, hu_text, joined, size_text
 from raypipe.report.phrase import Phrase, one_of, seq
-from raypipe.report.plan import Fact, ReportPlan
+from raypipe.report.plan import Fact, citation, in_order
+from raypipe.report.technique import technique
+
+__all__ = [
+    "counted_sentence",
+    "denied_sentence",
+    "finding_sentence",
+    "impression_line",
+    "nothing_found",
+    "rest_above",
+    "technique",
+]
 
 Words = tuple[str, ...]
 
@@ -17,12 +28,11 @@ _FRONT_LIMIT = 2
 """More properties than these before a name read badly."""
 _COUNTS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _SEEN = ("is seen", "is present", "is identified", "is visible", "is noted")
-NOTHING_FOUND = (
+_NOTHING_FOUND = (
     "No abnormality was detected by the model.",
     "The model detected no abnormality.",
     "No abnormal finding was detected by the model.",
 )
-REST_ABOVE = "The remaining findings are described above."
 
 
 def finding_sentence(fact: Fact) -> Phrase:
@@ -133,7 +143,7 @@ def _attenuation(fact: Fact, *, alone: bool) -> Phrase:
 def counted_sentence(facts: Sequence[Fact]) -> str:
     """The sentence about findings that are not told one by one; the same for every model."""
     by_label: dict[str, list[Fact]] = {}
-    for fact in facts:
+    for fact in sorted(facts, key=lambda fact: int(fact.finding_id[1:])):
         by_label.setdefault(fact.term.label, []).append(fact)
     kinds = joined(
         (f"{len(group)} {_name_of(group[0].term, len(group))}" for group in by_label.values()),
@@ -141,29 +151,6 @@ def counted_sentence(facts: Sequence[Fact]) -> str:
     )
     were = "further finding was" if len(facts) == 1 else "further findings were"
     return f"{len(facts)} {were} detected: {kinds} {citation(facts)}."
-
-
-def citation(facts: Sequence[Fact]) -> str:
-    """ "[F3] [F7-F12]": ids in order, runs of three and more as a range."""
-    numbers = sorted(int(fact.finding_id[1:]) for fact in facts)
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    parts = []
-    for run in runs:
-        if len(run) > 2:
-            parts.append(f"[F{run[0]}-F{run[-1]}]")
-        else:
-            parts += [f"[F{number}]" for number in run]
-    return " ".join(parts)
-
-
-def in_order(facts: Sequence[Fact]) -> tuple[str, ...]:
-    """Ids by their number."""
-    return tuple(sorted((fact.finding_id for fact in facts), key=lambda i: int(i[1:])))
 
 
 def denied_sentence(terms: Sequence[Term]) -> Phrase:
@@ -221,33 +208,14 @@ def _group_line(group: Sequence[Fact], cite: str) -> Phrase:
     return one_of(*(seq(head, where, largest, cite) for head in heads))
 
 
-def nothing_found() -> Phrase:
-    """The impression where nothing was detected."""
-    return one_of(*NOTHING_FOUND)
+def nothing_found() -> tuple[str, ...]:
+    """What an impression says where nothing was detected."""
+    return _NOTHING_FOUND
 
 
-def is_nothing_found(text: str) -> bool:
-    """Whether a sentence says that nothing was detected."""
-    return text in NOTHING_FOUND
-
-
-def findings_section(plan: ReportPlan) -> list[Phrase]:
-    """The sentences of the findings that a language model writes, in order."""
-    sentences = [finding_sentence(fact) for fact in plan.told]
-    if plan.denied:
-        sentences.append(denied_sentence(plan.denied))
-    return sentences or [nothing_found()]
-
-
-def impression_section(plan: ReportPlan) -> list[Phrase]:
-    """The lines of the impression, in order."""
-    if not plan.told:
-        return [nothing_found()]
-    lines = [impression_line(group) for group in plan.impression]
-    named = sum(len(group) for group in plan.impression)
-    if named < len(plan.told) + len(plan.counted):
-        lines.append(REST_ABOVE)
-    return lines
+def rest_above() -> str:
+    """That an impression does not name all findings."""
+    return "The remaining findings are described above."
 
 
 def _name_of(term: Term, count: int) -> str:

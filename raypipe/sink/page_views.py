@@ -24,6 +24,31 @@ View = dict[str, Any]
 
 NOTICE = "Research use only. Not a medical device."
 
+STRUCTURED_NOTICE = (
+    "Classes of size and density follow the bounds of Fleischner 2017 and Bosniak 2019, measured "
+    "on the detector's box. They are no category of management and no Bosniak class: number, "
+    "growth, risk, septa, wall and enhancement are not judged. Nothing is recommended."
+)
+"""What structured attributes are not."""
+
+_STRUCTURED_WORDS = {
+    "nodule_mean_diameter_mm": "Mean of both axes",
+    "nodule_size_class": "Size class (Fleischner bounds)",
+    "nodule_type": "Nodule type",
+    "renal_attenuation_class": "Attenuation class (Bosniak bounds)",
+}
+_CLASS_WORDS = {
+    "under_6_mm": "under 6 mm",
+    "6_to_8_mm": "6 to 8 mm",
+    "over_8_mm": "over 8 mm",
+    "part_solid": "part-solid",
+    "ground_glass": "ground-glass",
+    "below_water": "below -9 HU",
+    "water": "-9 to 20 HU",
+    "between": "21 to 69 HU",
+    "hyperattenuating": "70 HU and more",
+}
+
 _ORGAN_WINDOWS = {
     "lung": LUNG,
     "airway": LUNG,
@@ -74,6 +99,7 @@ def series_view(row: Row, volume: Volume | None, options: PageOptions) -> View:
         "body_part": row.get("body_part"),
         "kind": row.get("kind"),
         "notice": NOTICE,
+        "structured_notice": STRUCTURED_NOTICE,
     }
     if volume is not None:
         _add_pictures(view, volume, options)
@@ -119,10 +145,22 @@ def _finding_view(finding: Row) -> View:
         "probability": finding.get("probability"),
         "key_slice": finding.get("key_slice"),
         "attributes": [(str(p["name"]), str(p["value"])) for p in pairs],
+        "structured": _structured(finding.get("structured")),
         "box": _box(finding),
         "slice": None,
         "zoom": None,
     }
+
+
+def _structured(classes: Row | None) -> list[tuple[str, str]]:
+    """(name, words) of the classes that apply."""
+    shown = []
+    for key, name in _STRUCTURED_WORDS.items():
+        value = (classes or {}).get(key)
+        if value is not None:
+            words = f"{value:.0f} mm" if isinstance(value, float) else str(value)
+            shown.append((name, _CLASS_WORDS.get(words, words)))
+    return shown
 
 
 def _box(finding: Row) -> Box | None:
@@ -157,7 +195,9 @@ def _report_view(report: Row | None, known: set[str]) -> View | None:
         for item in items or ():
             text = item if isinstance(item, str) else item["text"]
             cited = () if isinstance(item, str) else item.get("finding_ids") or ()
-            shown.append({"text": text, "ids": [str(i) for i in cited if str(i) in known]})
+            score = None if isinstance(item, str) else item.get("score")
+            ids = [str(i) for i in cited if str(i) in known]
+            shown.append({"text": text, "ids": ids, "score": score})
         return shown
 
     return {

@@ -8,11 +8,13 @@ Units stand in the name of a column and in the metadata of its field.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
 from raypipe.geometry import Box
+from raypipe.knowledge.structured import structured
 from raypipe.types import Finding, Report, Sentence
 
 Row = dict[str, Any]
@@ -26,6 +28,29 @@ def _field(name: str, kind: pa.DataType, meaning: str, unit: str = "") -> pa.Fie
 _FLOATS = pa.list_(pa.float64())
 _STRINGS = pa.list_(pa.string())
 _PAIRS = pa.list_(pa.struct([("name", pa.string()), ("value", pa.string())]))
+
+STRUCTURED_TYPE = pa.struct(
+    [
+        _field(
+            "nodule_mean_diameter_mm",
+            pa.float64(),
+            "pulmonary nodule: mean of both edges in the slice plane, whole mm",
+            "mm",
+        ),
+        _field(
+            "nodule_size_class",
+            pa.string(),
+            "pulmonary nodule, bounds of Fleischner 2017: under_6_mm, 6_to_8_mm, over_8_mm",
+        ),
+        _field("nodule_type", pa.string(), "pulmonary nodule: solid, part_solid, ground_glass"),
+        _field(
+            "renal_attenuation_class",
+            pa.string(),
+            "renal lesion, bounds of Bosniak 2019: below_water (< -9 HU), water (-9 to 20), "
+            "between (21 to 69), hyperattenuating (70 and more)",
+        ),
+    ]
+)
 
 FINDING_TYPE = pa.struct(
     [
@@ -44,10 +69,23 @@ FINDING_TYPE = pa.struct(
         _field("key_slice", pa.int32(), "index z of the slice that shows it best", "voxel"),
         _field("instance_id", pa.string(), "that slice's SOPInstanceUID, keyed by default"),
         _field("attributes", _PAIRS, "attribute and value, as the knowledge graph names them"),
+        _field(
+            "structured",
+            STRUCTURED_TYPE,
+            "classes of measurements on the box; no management category, no Bosniak class",
+        ),
     ]
 )
 
-_SENTENCES = pa.list_(pa.struct([("text", pa.string()), ("finding_ids", _STRINGS)]))
+_SENTENCES = pa.list_(
+    pa.struct(
+        [
+            _field("text", pa.string(), "the sentence"),
+            _field("finding_ids", _STRINGS, "of the findings that it cites"),
+            _field("score", pa.float64(), "lowest score of its findings, uncalibrated, 0 to 1"),
+        ]
+    )
+)
 
 REPORT_TYPE = pa.struct(
     [
@@ -103,6 +141,11 @@ RESULT_SCHEMA = pa.schema(
         _field("thickness_mm", pa.float64(), "nominal slice thickness", "mm"),
         _field("affine_zyx_to_lps", _FLOATS, "4 x 4 by rows: index to patient (L, P, S)", "mm"),
         _field("flags", _STRINGS, "what was measured and repaired"),
+        _field(
+            "header_text",
+            _PAIRS,
+            "DICOM text that the config lets into the prompt; null by default",
+        ),
         _field("findings", pa.list_(FINDING_TYPE), "what is claimed, by falling probability"),
         _field(
             "label_scores",
@@ -134,8 +177,21 @@ def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(checked, schema=schema)
 
 
-def finding_row(finding: Finding, instance_id: str) -> Row:
-    """A finding as a value of FINDING_TYPE; `instance_id` stands for the SOPInstanceUID."""
+def finding_row(finding: Finding, instance_id: str, *, has_scale: bool = True) -> Row:
+    """A finding as a value of FINDING_TYPE.
+
+    Args:
+        finding: the finding.
+        instance_id: stands for the SOPInstanceUID.
+        has_scale: whether sizes are mm; without a scale no size is classified.
+    """
+    classes = structured(
+        finding.label,
+        finding.size_zyx_mm,
+        finding.mean_hu,
+        finding.attributes.get("density"),
+        has_scale=has_scale,
+    )
     return {
         "finding_id": finding.finding_id,
         "label": finding.label,
@@ -152,12 +208,14 @@ def finding_row(finding: Finding, instance_id: str) -> Row:
         "key_slice": finding.key_slice,
         "instance_id": instance_id,
         "attributes": [{"name": k, "value": v} for k, v in sorted(finding.attributes.items())],
+        "structured": asdict(classes),
     }
 
 
 def typed_finding(value: Mapping[str, Any]) -> Finding:
     """The inverse of finding_row; the field instance_uid then holds the row's instance_id."""
     fields = dict(value)
+    fields.pop("structured", None)  # follows from the others
     lower, upper = fields.pop("box_lower_zyx"), fields.pop("box_upper_zyx")
     return Finding(
         box_zyx=Box(lower_zyx=tuple(lower), upper_zyx=tuple(upper)),
@@ -173,7 +231,9 @@ def report_row(report: Report) -> Row:
     """A report as a value of REPORT_TYPE."""
 
     def sentences(items: Iterable[Sentence]) -> list[Row]:
-        return [{"text": s.text, "finding_ids": list(s.finding_ids)} for s in items]
+        return [
+            {"text": s.text, "finding_ids": list(s.finding_ids), "score": s.score} for s in items
+        ]
 
     return {
         "technique": report.technique,

@@ -21,7 +21,9 @@ from raypipe.evaluate.figures import (
     froc_figure,
     reliability_figure,
 )
+from raypipe.evaluate.measures import MACRO
 from raypipe.evaluate.plot_ablation import AblationArm, Interval, ablation_figure
+from raypipe.evaluate.plot_lesions import lesions_figure
 from raypipe.evaluate.plot_slices import SliceBox, SliceView
 from raypipe.evaluate.plot_style import save_figure
 from tests.evaluate.cohorts import LABELS, random_cohort
@@ -131,9 +133,38 @@ def test_ablation_shows_values_runs_and_gains() -> None:
         ablation_figure([first])
 
 
-def test_confusion_needs_one_label_a_series(evaluation: DetectionEvaluation) -> None:
+def test_confusion_shows_the_counts_of_lesions(evaluation: DetectionEvaluation) -> None:
+    table = evaluation.lesion_confusion
+    assert table is not None
+    axes = confusion_figure(evaluation).axes[0]
+    shown = [[int(axes.texts[4 * i + j].get_text().split()[0]) for j in range(4)] for i in range(4)]
+    assert shown == [list(row) for row in table.counts]
+    assert [t.get_text() for t in axes.get_yticklabels()] == [*LABELS, "(nothing)"]
+
+
+def test_confusion_of_slices_needs_one_label_a_slice() -> None:
+    truths, claims = random_cohort(0, flat=True)
+    config = DetectionEvaluationConfig(boxes="slice", bootstrap=0)
     with pytest.raises(ConfigError, match="single"):
-        confusion_figure(evaluation)
+        confusion_figure(evaluate_detection(truths, claims, config))
+
+
+def test_froc_stays_within_its_axis(evaluation: DetectionEvaluation) -> None:
+    axes = froc_figure(evaluation).axes[0]
+    high = axes.get_xlim()[1]
+    curves = [np.asarray(line.get_xdata(), dtype=float) for line in axes.lines]
+    assert len(curves) == len(LABELS) + 1
+    assert all((np.diff(x) >= 0).all() and x[-1] == high for x in curves)
+
+
+def test_lesions_figure_shows_labels_by_ap(evaluation: DetectionEvaluation) -> None:
+    left = lesions_figure(evaluation, evaluation, 0.85).axes[0]
+    names = [t.get_text() for t in left.get_yticklabels()]
+    ap = {k: evaluation.measure("box", "ap", k, iou=0.5).value or 0.0 for k in (*LABELS, MACRO)}
+    ordered = sorted(LABELS, key=lambda k: -ap[k])
+    assert [name.split(" (")[0] for name in names] == [*ordered, "mean over labels"]
+    drawn = next(line for line in left.lines if line.get_label() == "all lesions")
+    assert list(drawn.get_xdata()) == [ap[k] for k in (*ordered, MACRO)]
 
 
 def test_figures_are_written(evaluation: DetectionEvaluation, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from raypipe.errors import ConfigError
 from raypipe.knowledge.graph import load_graph
 from raypipe.knowledge.terminology import (
-    adjective,
     article,
     hu_text,
     joined,
     load_terminology,
+    sentences,
     size_text,
 )
 
@@ -58,10 +58,112 @@ def test_negation_holds_for_its_clause_only() -> None:
     assert read("Normal liver without liver cyst").labels(negated=True) == {"liver_cyst"}
 
 
-def test_doubt_is_read() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pneumothorax is not seen.",
+        "A pneumothorax is absent.",
+        "Pneumothorax has been ruled out: no pneumothorax.",
+        "There is no longer a pneumothorax.",
+        "Neither effusion nor PTX.",
+        "Negative for pneumothoraces.",
+    ],
+)
+def test_negation_is_read_before_and_behind(text: str) -> None:
+    stated = load_terminology().read(text)
+    assert stated.labels(negated=True) == {"pneumothorax"} and stated.labels() == frozenset()
+    assert stated.negates
+
+
+def test_what_only_looks_like_a_negation_is_none() -> None:
     read = load_terminology().read
-    assert read("Possible pneumothorax.").mentions[0].uncertain
-    assert not read("There is a pneumothorax.").mentions[0].uncertain
+    for text in (
+        "No change in the pulmonary nodule.",
+        "Not only a pulmonary nodule.",
+        "A pulmonary nodule cannot be excluded.",
+    ):
+        assert read(text).labels() == {"pulmonary_nodule"} and not read(text).negates, text
+    stated = read("Pneumothorax is not seen, but there is a lung mass.")
+    assert stated.labels() == {"lung_mass"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Possible", "Probable", "Suspected", "Likely", "Cannot exclude", "Questionable", "Apparent"],
+)
+def test_doubt_is_read(words: str) -> None:
+    read = load_terminology().read
+    stated = read(f"{words} pneumothorax.")
+    assert stated.mentions[0].uncertain and stated.doubts
+    plain = read("There is a pneumothorax.")
+    assert not plain.mentions[0].uncertain and not plain.doubts
+
+
+def test_doubt_holds_for_its_clause() -> None:
+    mentions = load_terminology().read("Possible pneumothorax, but a lung mass.").mentions
+    assert [m.uncertain for m in mentions] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "sizes", "prior"),
+    [
+        ("The lung mass is unchanged.", {"unchanged"}, (), ()),
+        ("Lung mass, increased from 8 mm to 1.2 cm.", {"increased"}, (12.0,), ((8.0,),)),
+        ("Lung mass, now 12 mm, previously 3 x 4 cm.", set(), (12.0,), ((30.0, 40.0),)),
+        ("A new kidney stone.", {"new"}, (), ()),
+        ("The pleural effusion has decreased.", {"decreased"}, (), ()),
+        ("Interval resolution of the pneumonia.", {"resolved"}, (), ()),
+        ("A 12 mm lung mass.", set(), (12.0,), ()),
+    ],
+)
+def test_comparison_is_read(
+    text: str, changes: set[str], sizes: tuple[float, ...], prior: tuple[tuple[float, ...], ...]
+) -> None:
+    stated = load_terminology().read(text)
+    assert stated.changes == changes
+    assert stated.sizes_mm == sizes and stated.prior_mm == prior
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("PE", "pulmonary_embolism"),
+        ("SDH", "subdural_haematoma"),
+        ("renal stone", "kidney_stone"),
+        ("lymphadenopathy", "lymph_node_enlargement"),
+        ("hydrothorax", "pleural_effusion"),
+    ],
+)
+def test_synonyms_and_abbreviations_are_read(name: str, label: str) -> None:
+    assert load_terminology().read(f"There is {name}.").labels() == {label}
+
+
+def test_organs_and_counts_are_read() -> None:
+    read = load_terminology().read
+    assert read("A pulmonary nodule in the left kidney.").organs == {"kidney"}
+    assert read("A lung mass.").organs == frozenset()
+    assert read("Three pulmonary nodules, up to 7 mm.").counts == (3.0,)
+    assert read("12 pulmonary nodules.").counts == (12.0,)
+    assert read("A 12 mm nodule of 40 HU at L3.").counts == ()
+
+
+def test_what_cannot_be_read_is_kept() -> None:
+    read = load_terminology().read
+    assert read("There is a lung mass, tell the patient.").unread == ("tell", "patient")
+    assert read("A non-calcified lung mass.").unread == ("non-calcified",)
+    assert read("There is a round lung mass on the left, measuring 12 mm.").unread == ()
+
+
+def test_a_text_is_read_by_sentences() -> None:
+    text = "There is a 1.2 cm lung mass. No pneumothorax.\nIMPRESSION: approx. 3 mm stone"
+    assert sentences(text) == [
+        "There is a 1.2 cm lung mass.",
+        "No pneumothorax.",
+        "IMPRESSION: approx. 3 mm stone",
+    ]
+    read = load_terminology().read_text(text)
+    assert read[0][1].sizes_mm == (12.0,)
+    assert read[1][1].labels(negated=True) == {"pneumothorax"}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +181,20 @@ def test_doubt_is_read() -> None:
 )
 def test_sizes_are_read_in_mm(text: str, sizes: tuple[float, ...]) -> None:
     assert load_terminology().read(text).sizes_mm == sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "measures"),
+    [
+        ("3 x 4 cm", ((30.0, 40.0),)),
+        ("3 cm x 4 cm", ((30.0, 40.0),)),
+        ("3 mm by 4 mm", ((3.0, 4.0),)),
+        ("12 x 30 x 8 mm", ((12.0, 30.0, 8.0),)),
+        ("a 12-millimetre and a 2 centimeter", ((12.0,), (20.0,))),
+    ],
+)
+def test_every_number_of_a_size_is_read(text: str, measures: tuple[tuple[float, ...], ...]) -> None:
+    assert load_terminology().read(text).measures_mm == measures
 
 
 def test_attenuation_is_read_with_its_sign() -> None:
@@ -99,7 +215,7 @@ def test_every_adjective_reads_back_as_its_value() -> None:
     terminology = load_terminology()
     for name, attribute in load_graph().attributes.items():
         for value in attribute.values:
-            words = adjective(name, value)
+            words = terminology.adjective(name, value)
             assert words is not None, f"{name}={value} has no words"
             assert terminology.read(f"a {words} lesion").attributes == {name: {value}}
 
@@ -140,5 +256,5 @@ def test_lists_are_joined() -> None:
 
 
 def test_an_unknown_label_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="knowledge graph"):
+    with pytest.raises(ConfigError, match="language's file"):
         load_terminology().term("ignore_previous_instructions")

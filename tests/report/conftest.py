@@ -2,17 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from raypipe.knowledge.terminology import Terminology, load_terminology
 from raypipe.report.config import VllmConfig
 from raypipe.report.model_source import find_model
 from raypipe.report.vllm_engine import VllmEngine
 
-SMALL = VllmConfig(kv_cache_gib=0.25, max_model_len=4096, max_num_seqs=16)
-
-
-@pytest.fixture(scope="session")
-def terminology() -> Terminology:
-    return load_terminology()
+SMALL = VllmConfig(kv_cache_gib=0.25, max_model_len=4096, max_num_seqs=16, max_loras=2)
 
 
 @pytest.fixture(scope="session")

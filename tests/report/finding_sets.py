@@ -1,5 +1,6 @@
 """Random finding sets: what a detector could claim, and what it should not be able to say."""
 
+import random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -43,8 +44,40 @@ def make_context(**fields: Any) -> SeriesContext:
 
 
 def plan_of(one: ReportInput, config: ReportConfig | None = None) -> ReportPlan:
-    return make_plan(
-        one.findings, one.context, load_terminology(), load_graph(), config or ReportConfig()
+    config = config or ReportConfig()
+    terminology = load_terminology(config.language)
+    return make_plan(one.findings, one.context, terminology, load_graph(), config)
+
+
+def random_input(rng: random.Random, most: int = 6) -> ReportInput:
+    """Findings that the detector could claim, several of one kind among them."""
+    graph = load_graph()
+    labels = rng.sample(graph.detected, 3)
+    findings = tuple(
+        _random_finding(rng, number, rng.choice(labels))
+        for number in range(1, rng.randint(2, most))
+    )
+    return ReportInput(findings, make_context(body_part=rng.choice(BODY_PARTS)))
+
+
+def _random_finding(rng: random.Random, number: int, label: str) -> Finding:
+    graph = load_graph()
+    node = graph.finding(label)
+    levels = graph.anatomy[node.occurs_in[0]].levels
+    sides = ["left", "right"] if graph.is_sided(label) else [None]
+    return make_finding(
+        number,
+        label,
+        diameter_mm=rng.uniform(2.0, 120.0),
+        mean_hu=rng.choice([None, rng.uniform(-800.0, 900.0)]),
+        side=rng.choice(sides),
+        level=rng.choice([*levels, None]),
+        score=rng.uniform(0.05, 1.0),
+        attributes={
+            name: rng.choice(values)
+            for name, values in node.attributes.items()
+            if rng.random() < 0.6
+        },
     )
 
 

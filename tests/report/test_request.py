@@ -1,4 +1,5 @@
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -6,10 +7,13 @@ from hypothesis import strategies as st
 from xgrammar import Grammar
 from xgrammar.testing import _is_grammar_accept_string
 
-from raypipe.report.config import ReportConfig
+from raypipe.report.config import DecodingConfig, ReportConfig
+from raypipe.report.engine import Decoding
 from raypipe.report.phrase import pick
 from raypipe.report.reporter import ReportInput
-from raypipe.report.request import build_request, report_phrase, tokens_bound
+from raypipe.report.request import build_repair, build_request, decoding, tokens_bound
+from raypipe.report.sections import findings_slots, report_phrase
+from raypipe.types import Finding
 from tests.report.finding_sets import make_context, make_finding, plan_of, report_inputs
 
 CONFIG = ReportConfig()
@@ -52,7 +56,8 @@ def test_text_of_headers_never_reaches_the_prompt() -> None:
         instance_uid=INJECTION,
         attributes={"margin": INJECTION, INJECTION: "smooth"},
     )
-    context = make_context(body_part=INJECTION, modality=INJECTION)
+    header = (("SeriesDescription", INJECTION), ("PatientName", INJECTION))
+    context = make_context(body_part=INJECTION, modality=INJECTION, header_text=header)
     request = build_request(plan_of(ReportInput((finding,), context)), CONFIG)
     sent = " ".join(message.content for message in request.messages) + str(request.grammar)
     assert "gnore" not in sent and "healthy" not in sent
@@ -78,3 +83,51 @@ def test_two_hundred_findings_stay_bounded() -> None:
 def test_the_same_plan_gives_the_same_request() -> None:
     one = ReportInput((make_finding(1), make_finding(2, "lung_mass")), make_context())
     assert build_request(plan_of(one), CONFIG) == build_request(plan_of(one), CONFIG)
+
+
+def _decoding(method: str, *findings: Finding) -> Decoding:
+    config = ReportConfig(decoding=DecodingConfig.model_validate({"method": method, "seed": 7}))
+    return decoding(plan_of(ReportInput(findings, make_context())), config)
+
+
+def test_each_method_has_its_plan() -> None:
+    assert _decoding("greedy") == Decoding()
+    assert _decoding("sample") == Decoding(method="sample", temperature=0.7, seed=7)
+    assert _decoding("best_of") == Decoding(method="best_of", temperature=0.7, width=4, seed=7)
+    assert _decoding("beam") == Decoding(method="beam", width=2)
+
+
+@pytest.mark.parametrize(
+    ("score", "probability", "width"),
+    [(1.0, None, 2), (0.5, None, 6), (0.0, None, 2), (0.9, None, 3), (0.9, 0.5, 6), (0.5, 1.0, 2)],
+)
+def test_a_beam_is_wider_where_findings_are_uncertain(
+    score: float, probability: float | None, width: int
+) -> None:
+    finding = make_finding(score=score, probability=probability)
+    assert _decoding("beam", finding).width == width
+    sure = make_finding(2, "lung_mass", score=1.0)
+    assert _decoding("beam", finding, sure).width <= width
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "greedy", "width": 2}, {"temperature": 0.5}, {"method": "best_of"}]
+)
+def test_a_plan_that_contradicts_itself_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Decoding"):
+        Decoding(**wrong)
+
+
+def test_a_repair_asks_for_the_refused_sentences_alone() -> None:
+    findings = (make_finding(1), make_finding(2, "lung_mass", side="left"))
+    plan = plan_of(ReportInput(findings, make_context()))
+    slots = [slot for slot in findings_slots(plan) if slot.finding_ids != ("F1",)]
+    request = build_repair(plan, slots, CONFIG, adapter="a")
+    assert request.grammar is not None and request.adapter == "a"
+    grammar = Grammar.from_ebnf(request.grammar)
+    assert _is_grammar_accept_string(grammar, request.example)
+    assert "[F2]" in request.example and "[F1]" not in request.grammar
+    assert len(request.example.splitlines()) == len(slots)
+    assert len(request.example.encode()) < request.max_tokens
+    with pytest.raises(ValueError, match="at least one"):
+        build_repair(plan, [], CONFIG)

@@ -2,20 +2,27 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from xgrammar import Grammar
+from xgrammar.testing import _is_grammar_accept_string
 
-from raypipe.errors import EngineError
-from raypipe.report.config import ReportConfig
-from raypipe.report.engine import FinishReason, GenerationRequest, Message
+from raypipe.errors import ConfigError, EngineError
+from raypipe.report.adapter import AdapterSource, describe_adapter
+from raypipe.report.config import DecodingConfig, ReportConfig
+from raypipe.report.engine import Decoding, FinishReason, GenerationRequest, Message
 from raypipe.report.model_source import ModelSource, find_model
 from raypipe.report.reporter import Reporter, ReportInput
 from raypipe.report.request import build_request
-from raypipe.report.vllm_engine import VllmEngine, environment, start_environment
+from raypipe.report.vllm_engine import VllmEngine
+from raypipe.report.vllm_settings import environment, start_environment
+from tests.report.adapters import write_adapter
 from tests.report.conftest import SMALL
 from tests.report.finding_sets import make_context, make_finding, plan_of, report_inputs
 
@@ -33,6 +40,35 @@ INPUTS = [
 
 def _requests() -> list[GenerationRequest]:
     return [build_request(plan_of(one, CONFIG), CONFIG) for one in INPUTS]
+
+
+FREE = GenerationRequest(
+    messages=(Message(role="user", content="Describe a pulmonary nodule in one sentence."),),
+    grammar=None,
+    max_tokens=24,
+)
+
+
+@pytest.fixture(scope="module")
+def adapters(
+    vllm_engine: VllmEngine, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, AdapterSource]:
+    """Two adapters of random weights, and one that changes nothing; the engine knows them."""
+    folder = tmp_path_factory.mktemp("adapters")
+    model = find_model("smollm2").location
+    made = {
+        "chest-v1": write_adapter(folder / "chest-v1", model, seed=1),
+        "chest-v2": write_adapter(folder / "chest-v2", model, seed=2),
+        "nothing": write_adapter(folder / "nothing", model, scale=0.0),
+    }
+    sources = {name: describe_adapter(name, path) for name, path in made.items()}
+    for source in sources.values():
+        vllm_engine.add_adapter(source)
+    return sources
+
+
+def _text(engine: VllmEngine, adapter: str | None, request: GenerationRequest = FREE) -> str:
+    return engine.generate([replace(request, adapter=adapter)])[0].text
 
 
 def _processes(parent: psutil.Process) -> list[psutil.Process]:
@@ -66,6 +102,96 @@ def test_the_text_does_not_depend_on_the_batch(vllm_engine: VllmEngine) -> None:
     together = [c.text for c in vllm_engine.generate(many)]
     alone = [vllm_engine.generate([request])[0].text for request in _requests()]
     assert together == alone * 4
+
+
+def test_concurrent_calls_get_their_own_answers(vllm_engine: VllmEngine) -> None:
+    alone = [vllm_engine.generate([request])[0].text for request in _requests()]
+    with ThreadPoolExecutor(3) as pool:
+        calls = [pool.submit(vllm_engine.generate, [request] * 2) for request in _requests() * 2]
+        texts = [[c.text for c in call.result()] for call in calls]
+    assert texts == [[text] * 2 for text in alone] * 2
+    assert vllm_engine._in_flight == 0
+
+
+def test_an_adapter_changes_the_text_and_its_id_names_it(
+    vllm_engine: VllmEngine, adapters: dict[str, AdapterSource]
+) -> None:
+    base, first, second = (_text(vllm_engine, a) for a in (None, "chest-v1", "chest-v2"))
+    assert len({base, first, second}) == 3
+    assert _text(vllm_engine, "nothing") == base
+    # several adapters in one batch give what each gives alone
+    mixed = [replace(FREE, adapter=a) for a in ("chest-v2", None, "chest-v1")]
+    assert [c.text for c in vllm_engine.generate(mixed)] == [second, base, first]
+    source = adapters["chest-v1"]
+    assert vllm_engine.name_with("chest-v1") == (
+        f"SmolLM2-135M-Instruct + chest-v1 ({source.weights_hash})"
+    )
+    with pytest.raises(ConfigError, match="no adapter 'chest-v9'"):
+        _text(vllm_engine, "chest-v9")
+
+
+def test_the_same_id_gives_the_same_text_in_batch_and_online(
+    vllm_engine: VllmEngine, adapters: dict[str, AdapterSource]
+) -> None:
+    config = CONFIG.model_copy(
+        update={
+            "adapters": {name: str(a.folder) for name, a in adapters.items()},
+            "adapter": "chest-v1",
+        }
+    )
+    reports = Reporter(config, vllm_engine).describe(INPUTS * 2)
+    assert all("chest-v1" in report.model and not report.needs_review for report in reports)
+    online = [
+        vllm_engine.generate([build_request(plan_of(one, config), config, "chest-v1")])[0].text
+        for one in INPUTS
+    ]
+    for report, text in zip(reports, online * 2, strict=True):
+        said = [s.text for s in (*report.findings, *report.impression)]
+        assert said == [line for line in text.splitlines() if not line.endswith(":")]
+
+
+def test_an_adapter_that_does_not_fit_is_refused(vllm_engine: VllmEngine, tmp_path: Path) -> None:
+    model = find_model("smollm2").location
+    high = describe_adapter("high", write_adapter(tmp_path / "high", model, rank=32))
+    with pytest.raises(ConfigError, match="max_lora_rank is 16"):
+        vllm_engine.add_adapter(high)
+    broken = write_adapter(tmp_path / "broken", model)
+    (broken / "adapter_model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match="does not fit"):
+        vllm_engine.add_adapter(describe_adapter("broken", broken))
+    assert vllm_engine.generate([FREE])[0].finish_reason is not FinishReason.ERROR
+    with pytest.raises(ConfigError, match="no adapter 'broken'"):
+        _text(vllm_engine, "broken")
+
+
+def test_several_draws_are_true_and_ranked(vllm_engine: VllmEngine) -> None:
+    best_of = Decoding(method="best_of", temperature=1.5, width=4, seed=3)
+    request = replace(_requests()[0], decoding=best_of)
+    (completion,) = vllm_engine.generate([request])
+    (again,) = vllm_engine.generate([request])
+    chances = [c.log_probability for c in completion.candidates]
+    assert len(chances) == 4 and chances == sorted(chances, reverse=True) and chances[0] < 0
+    assert len({c.text for c in completion.candidates}) > 1
+    assert completion.text == completion.candidates[0].text
+    assert [c.text for c in again.candidates] == [c.text for c in completion.candidates]
+    config = CONFIG.model_copy(update={"decoding": DecodingConfig(method="best_of")})
+    reports = Reporter(config, vllm_engine).describe(INPUTS)
+    assert not any(report.needs_review for report in reports)
+
+
+def test_a_beam_search_keeps_to_the_grammar(vllm_engine: VllmEngine) -> None:
+    request = _requests()[1]
+    assert request.grammar is not None
+    beam = Decoding(method="beam", width=3)
+    (completion,) = vllm_engine.generate([replace(request, decoding=beam)])
+    assert completion.finish_reason is FinishReason.STOP and completion.candidates
+    grammar = Grammar.from_ebnf(request.grammar)
+    for candidate in completion.candidates:
+        assert _is_grammar_accept_string(grammar, candidate.text), candidate.text
+    chances = [c.log_probability for c in completion.candidates]
+    assert chances == sorted(chances, reverse=True) and chances[0] < 0
+    no_grammar = replace(request, decoding=beam, grammar="root ::= (")
+    assert vllm_engine.generate([no_grammar])[0].finish_reason is FinishReason.ERROR
 
 
 def test_a_request_that_fails_costs_only_itself(vllm_engine: VllmEngine) -> None:
@@ -103,14 +229,18 @@ def test_the_environment_is_put_back(vllm_engine: VllmEngine) -> None:
     assert dict(os.environ) == before
 
 
-def test_a_killed_engine_comes_back_and_close_stops_it(vllm_engine: VllmEngine) -> None:
+def test_a_killed_engine_comes_back_and_close_stops_it(
+    vllm_engine: VllmEngine, adapters: dict[str, AdapterSource]
+) -> None:
     # last of the file, because it restarts the shared engine
+    adapted = _text(vllm_engine, "chest-v1")
     (process,) = _processes(psutil.Process())
     process.send_signal(signal.SIGKILL)
     (completion,) = vllm_engine.generate(_requests()[2:])
     assert completion.finish_reason is FinishReason.STOP
     (again,) = _processes(psutil.Process())
     assert again.pid != process.pid
+    assert _text(vllm_engine, "chest-v1") == adapted  # another engine, the same id
     vllm_engine.close()
     vllm_engine.close()
     _, alive = psutil.wait_procs([again], timeout=30)

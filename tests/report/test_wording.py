@@ -3,12 +3,11 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raypipe.knowledge.terminology import load_terminology
 from raypipe.report.phrase import first, pick
+from raypipe.report.plan import citation
 from raypipe.report.reporter import ReportInput
-from raypipe.report.verify import cited_ids, sentence_problems
+from raypipe.report.sentence_checks import cited_ids, sentence_problems
 from raypipe.report.wording import (
-    citation,
     counted_sentence,
     denied_sentence,
     finding_sentence,
@@ -74,9 +73,9 @@ def test_every_wording_of_a_fact_reads_back_as_the_fact(
     plan = plan_of(one)
     for fact in plan.told:
         text = pick(finding_sentence(fact), rng.randrange)
-        assert sentence_problems(plan, text, load_terminology(), full=True) == [], text
+        assert sentence_problems(plan, text, full=True) == [], text
         assert text[0].isupper() and text.endswith(f"[{fact.finding_id}].")
         assert "  " not in text and " ," not in text and "_" not in text and "None" not in text
     for group in plan.impression:
         text = pick(impression_line(group), rng.randrange)
-        assert sentence_problems(plan, text, load_terminology(), full=False) == [], text
+        assert sentence_problems(plan, text, full=False) == [], text

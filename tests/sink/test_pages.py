@@ -12,6 +12,7 @@ from PIL import Image
 from raypipe.errors import Reason, SeriesError
 from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.windows import LUNG, SOFT_TISSUE
+from raypipe.sink.page_views import STRUCTURED_NOTICE
 from raypipe.sink.pages import NOTICE, PageOptions, write_pages
 from raypipe.sink.pictures import Viewer, around
 from raypipe.sink.plain_words import FLAG_WORDS, REASON_WORDS
@@ -106,6 +107,31 @@ def test_a_page_needs_no_network_and_escapes_text(tmp_path: Path) -> None:
     assert "@import" not in text and "url(" not in text
     assert "A nodule <b>bold</b>." in page.text
     assert "<b>bold" not in text
+
+
+def test_classes_are_shown_with_what_they_are_not(tmp_path: Path) -> None:
+    classes = {
+        "nodule_mean_diameter_mm": 7.0, "nodule_size_class": "6_to_8_mm",
+        "nodule_type": "part_solid", "renal_attenuation_class": None,
+    }  # fmt: skip
+    finding = _finding(structured=classes)
+    with_classes, plain = _row(findings=[finding]), _row("old")
+    paths = write_pages([with_classes, plain], lambda row: _volume(), tmp_path, SMALL)
+    page, _ = _read(paths[1])
+    for expected in ("6 to 8 mm", "part-solid", "7 mm", "Fleischner bounds", STRUCTURED_NOTICE):
+        assert expected in page.text, expected
+    for promise in ("no category of management", "no Bosniak class", "Nothing is recommended"):
+        assert promise in page.text
+    old, _ = _read(paths[2])  # rows of before have no classes
+    assert "Fleischner" not in old.text
+
+
+def test_a_sentence_shows_the_score_of_its_findings(tmp_path: Path) -> None:
+    row = _row()
+    row["report"]["findings"][0]["score"] = 0.87
+    page, _ = _read(write_pages([row], lambda row: _volume(), tmp_path, SMALL)[1])
+    titles = [attrs["title"] for tag, attrs in page.having("title") if tag == "a"]
+    assert titles == ["lowest score of its findings: 0.87"]
 
 
 def test_the_facts_are_in_words(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
 
@@ -22,7 +24,7 @@ FINDING = Finding(
 )
 REPORT = Report(
     technique="CT.",
-    findings=(Sentence(text="A cyst [F1].", finding_ids=("F1",)),),
+    findings=(Sentence(text="A cyst [F1].", finding_ids=("F1",), score=0.5),),
     impression=(),
     model="template",
 )
@@ -47,6 +49,33 @@ def test_finding_survives_arrow() -> None:
     assert typed_finding(table.to_pylist()[0]["findings"][0]) == FINDING
 
 
+def test_findings_carry_classes_of_what_was_measured() -> None:
+    nodule = replace(FINDING, label="pulmonary_nodule", attributes={"density": "part_solid"})
+    rows = [finding_row(nodule, ""), finding_row(replace(FINDING, mean_hu=12.3), "")]
+    rows.append(finding_row(nodule, "", has_scale=False))
+    table = to_table([{"findings": rows}], RESULT_SCHEMA)
+    first, second, unscaled = (f["structured"] for f in table.to_pylist()[0]["findings"])
+    assert first == {
+        "nodule_mean_diameter_mm": 7.0,
+        "nodule_size_class": "6_to_8_mm",
+        "nodule_type": "part_solid",
+        "renal_attenuation_class": None,
+    }
+    assert second["renal_attenuation_class"] == "water"
+    assert unscaled["nodule_size_class"] is None and unscaled["nodule_type"] == "part_solid"
+
+
+def test_a_sentence_keeps_its_findings_and_score() -> None:
+    table = to_table([{"report": report_row(REPORT)}], RESULT_SCHEMA)
+    (sentence,) = table.to_pylist()[0]["report"]["findings"]
+    assert sentence == {"text": "A cyst [F1].", "finding_ids": ["F1"], "score": 0.5}
+
+
 def test_every_number_with_a_unit_says_so() -> None:
     for name in ("spacing_zyx_mm", "thickness_mm", "kvp", "source_bytes"):
         assert RESULT_SCHEMA.field(name).metadata[b"unit"], name
+    finding = RESULT_SCHEMA.field("findings").type.value_type
+    structured = finding.field("structured").type
+    assert structured.field("nodule_mean_diameter_mm").metadata[b"unit"] == b"mm"
+    for number in range(structured.num_fields):
+        assert structured.field(number).metadata[b"meaning"]

@@ -1,0 +1,227 @@
+"""`raypipe train`: the detector, a data set from annotations, a classifier of slices.
+
+In: arguments. Out: progress, a table. Does not know: how anything is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from raypipe.cli.options import Overrides
+
+if TYPE_CHECKING:
+    from raypipe.settings import Settings
+
+    S = TypeVar("S", bound=Settings)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Train on Ray: several workers, restarts, checkpoints. The same command goes on from the "
+    "last checkpoint in OUTPUT/NAME; another --output or name starts anew.",
+)
+
+Yaml = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="YAML file; every key left out has its default."),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", help="Folder or s3:// prefix of checkpoints and weights."),
+]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the resolved config and stop.")
+]
+
+
+@app.command()
+def detector(
+    config: Yaml = None,
+    output: Output = None,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Train or fine-tune the detector.
+
+    Training slices are made where `store` holds none: synthetic lesions in phantoms and, with
+    data.backgrounds, in real CT. To fine-tune on lesions of your own, prepare a data set with
+    `raypipe train annotations` first.
+
+        raypipe train detector -c configs/train/detector_small.yaml -o out/train
+
+        raypipe train detector -o out/mine --set init=default --set store=mine/train
+        --set validation_store=mine/validation --set calibration.phantom_series=0
+    """
+    from raypipe.train.detector_config import TrainDetectorConfig
+
+    told = _settings(TrainDetectorConfig, config, output, overrides)
+    if print_config:
+        _print(told)
+        return
+    from raypipe.train.detector_loop import train_detector
+
+    with _training(told.output, told.name, told.steps):
+        result = train_detector(told)
+    _table(f"weights: {result.weights}", result.metrics)
+
+
+@app.command()
+def slices(
+    data: Annotated[
+        str | None, typer.Option("--data", help="FOLDER with FOLDER/CLASS/ of pictures or DICOM.")
+    ] = None,
+    config: Yaml = None,
+    output: Output = None,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Train the network to tell the class of a slice from a folder of labelled slices.
+
+    Every class is a folder. Pictures are numbered in their names, and neighbouring numbers are
+    taken for neighbouring slices of one patient: parts are contiguous blocks with a gap between.
+
+        raypipe train slices --data FOLDER -o out/slices --set steps=400
+    """
+    from raypipe.train.slices_config import TrainSlicesConfig
+
+    given = [*(overrides or ()), *([f"data={data}"] if data is not None else [])]
+    told = _settings(TrainSlicesConfig, config, output, given)
+    if print_config:
+        _print(told)
+        return
+    from raypipe.train.slices_train import train_slices
+
+    with _training(told.output, told.name, told.steps):
+        result = train_slices(told)
+    counts = ", ".join(f"{count} of {name}" for name, count in result.counts.items())
+    typer.echo(f"classes: {', '.join(result.classes)}; slices: {counts}")
+    _table(f"weights: {result.weights}", result.metrics)
+
+
+@app.command("annotations")
+def annotated(
+    archive: Annotated[str, typer.Argument(help="Folder or s3:// prefix of the annotated CT.")],
+    truth: Annotated[Path, typer.Argument(help="Lesions: .parquet, or COCO .json for pictures.")],
+    store: Annotated[Path, typer.Argument(help="Folder for the training data set.")],
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the studies kept for validation.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Which studies are kept aside.")] = 0,
+    overrides: Overrides = None,
+) -> None:
+    """Make a training data set from an archive and boxes drawn in it.
+
+    Parquet has one row a lesion: series_key (or file), label, box_lower_zyx and box_upper_zyx in
+    voxels (or box_lower_lps_mm and box_upper_lps_mm), attributes; a row without a label says that
+    a series is normal. Within an annotated series, what has no box counts as normal.
+
+        raypipe train annotations /archive/ct lesions.parquet mine
+    """
+    from raypipe.config import load_config
+    from raypipe.knowledge.graph import load_graph
+    from raypipe.train.annotated_store import AnnotatedStoreConfig, annotated_store
+    from raypipe.train.annotations import read_annotations
+
+    found = read_annotations(truth, load_graph())
+    made = AnnotatedStoreConfig(validation=validation, seed=seed)
+    summary = annotated_store(archive, found, store, made, load_config(None, overrides or ()))
+    _table(f"data set {store}", summary.model_dump())
+    validated = summary.validation_store or summary.train_store
+    typer.echo(
+        "fine-tune on it: raypipe train detector -o OUTPUT --set init=default "
+        f"--set store={summary.train_store} --set validation_store={validated} "
+        "--set calibration.phantom_series=0"
+    )
+
+
+def _settings(
+    kind: type[S], path: Path | None, output: str | None, overrides: Sequence[str] | None
+) -> S:
+    """The config of a run from a file, --output and --set.
+
+    Raises:
+        ConfigError: naming file, key and rule.
+    """
+    from pydantic import ValidationError
+
+    from raypipe.config import _override, _read_yaml
+    from raypipe.errors import ConfigError
+
+    tree = _read_yaml(path) if path is not None else {}
+    for override in overrides or ():
+        _override(tree, override)
+    if output is not None:
+        tree["output"] = output
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'config'}: {_explain(e)}"
+                 for e in error.errors()]  # fmt: skip
+        source = f" in {path}" if path is not None else ""
+        raise ConfigError(
+            f"the training config{source} is not valid:\n" + "\n".join(lines)
+        ) from error
+
+
+def _explain(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; --print-config lists the known ones"
+    if error["type"] == "missing":
+        name = error["loc"][-1]
+        return f"is needed: --{name} {str(name).upper()}, or the key in the YAML file"
+    return f"{error['msg']} (got {error['input']!r})"
+
+
+def _print(told: Settings) -> None:
+    import yaml
+
+    typer.echo(yaml.safe_dump(told.model_dump(mode="json"), sort_keys=False), nl=False)
+
+
+@contextmanager
+def _training(output: str, name: str, steps: int) -> Iterator[None]:
+    """Ray, and live progress where the curves lie on this machine's disk."""
+    from raypipe.batch.cluster import start_ray
+    from raypipe.config import RunConfig
+    from raypipe.train.curves import following
+
+    start_ray(RunConfig())
+    if "://" in output:
+        yield
+        return
+    with _progress(steps) as on_point, following(Path(output) / name / "curves", on_point):
+        yield
+
+
+@contextmanager
+def _progress(steps: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """A bar over optimiser steps, and a line for every point of the curves."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("train"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("train", total=steps)
+
+        def update(step: int, values: dict[str, float]) -> None:
+            bar.update(task, completed=step)
+            shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items() if "/" not in k)
+            bar.console.print(f"step {step}: {shown}", highlight=False)
+
+        yield update
+
+
+def _table(title: str, values: dict[str, object] | dict[str, float]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{k} {v}" for k, v in value.items()) or "none"
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table)

@@ -1,0 +1,127 @@
+"""Train a classifier of slices on a Ray cluster: workers, restarts, checkpoints, test measures.
+
+In: a TrainSlicesConfig. Out: weights in safetensors, and what they reach on the parts kept aside.
+Does not know: how a step is made (slices_loop.py).
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raypipe.train.detector_loop import STATE_FILE, WEIGHTS_FILE, _absolute, _copy, _saved
+from raypipe.train.loop import Place
+from raypipe.train.slices import SliceFolder, read_folder, split
+from raypipe.train.slices_config import TrainSlicesConfig
+from raypipe.train.slices_loop import measure, run
+from raypipe.train.slices_model import (
+    SlicePredictor,
+    load_slice_weights,
+    save_slice_weights,
+    slice_info,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicesResult:
+    """What a run leaves behind.
+
+    Args:
+        weights: safetensors file of the last step's averaged weights.
+        classes: names, in the order of the outputs.
+        counts: slices of training, validation and test.
+        metrics: of the last checkpoint, and "test/..." of the part that training never saw.
+    """
+
+    weights: str
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    metrics: dict[str, float]
+
+
+def open_slices(config: TrainSlicesConfig) -> SliceFolder:
+    """The decoded slices of a run, read now where they are not there yet."""
+    store = Path(config.store or f"{_absolute(config.output)}/{config.name}/data")
+    if (store / "slices.json").is_file():
+        return SliceFolder(store)
+    return read_folder(config.data, store)
+
+
+def train_slices(config: TrainSlicesConfig) -> SlicesResult:
+    """Read the folder, train, measure on the test part and write the weights.
+
+    A run whose folder holds a checkpoint goes on from it. Needs a running Ray, or starts one.
+
+    Raises:
+        ConfigError: the folder holds no classes, or a class too few slices.
+        ray.train.TrainingFailedError: a worker failed more often than max_failures.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    folder = open_slices(config)
+    parts = split(folder, config.split)
+    told = config.model_copy(update={"store": str(folder.folder.resolve())})
+    resources = {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"config": told.model_dump_json()},
+        scaling_config=ScalingConfig(
+            num_workers=config.workers, use_gpu=config.use_gpu, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            name=config.name,
+            storage_path=_absolute(config.output),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    result = trainer.fit()
+    assert result.checkpoint is not None and result.metrics is not None  # the last step has one
+    metrics = {key: float(value) for key, value in result.metrics.items()}
+    target = f"{_absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
+    with result.checkpoint.as_directory() as at, tempfile.TemporaryDirectory() as work:
+        weights = Path(at) / WEIGHTS_FILE
+        if len(parts.test):
+            predictor = SlicePredictor.load(weights, folder.fingerprint)
+            of_test = measure(predictor, folder, parts.test)
+            metrics |= {f"test/{key}": value for key, value in of_test.items()}
+        tensors, info, _ = load_slice_weights(weights)
+        known = info.training | {"metrics": {k: round(v, 4) for k, v in metrics.items()}}
+        final = Path(work) / WEIGHTS_FILE
+        save_slice_weights(final, tensors, info.model_copy(update={"training": known}))
+        _copy(final, target)
+    counts = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
+    return SlicesResult(weights=target, classes=folder.classes, counts=counts, metrics=metrics)
+
+
+def _worker(told: dict[str, Any]) -> None:
+    """One worker under Ray Train."""
+    import ray.train
+    import ray.train.torch
+
+    config = TrainSlicesConfig.model_validate_json(told["config"])
+    context = ray.train.get_context()
+    folder = SliceFolder(config.store)
+    local = "://" not in config.output
+    place = Place(
+        rank=context.get_world_rank(),
+        world=context.get_world_size(),
+        device=str(ray.train.torch.get_device()),
+        curves=Path(config.output).resolve() / config.name / "curves" if local else None,
+    )
+
+    info = slice_info(config, folder.classes, folder.fingerprint)
+
+    def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
+        if place.rank != 0:
+            ray.train.report(metrics, checkpoint=None)
+            return
+        with tempfile.TemporaryDirectory() as work:
+            torch.save(state, Path(work) / STATE_FILE)
+            save_slice_weights(Path(work) / WEIGHTS_FILE, state["average"], info)
+            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(work))
+
+    run(config, folder, split(folder, config.split), place, report, _saved())
