@@ -4,8 +4,8 @@ In: a result row, where its series lies, whose name it may carry. Out: the conte
 a format is missing.
 Does not know: where files go, how many rows there are, HTTP, Ray.
 
-Headers are read from the archive again and pass through the archive's Deidentifier, if there is one.
-A row never raises: what cannot be written is told by a reason that holds no patient data.
+Headers are read from the archive again and pass through the archive's Deidentifier, where one is
+given. A row never raises: what cannot be written is told by a reason that holds no patient data.
 """
 
 import json

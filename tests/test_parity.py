@@ -39,21 +39,26 @@ SPECS = (
     ),
 )
 EACH_WAY = ("series_key", "finding_id", "probability", "instance_id")
-"""What the training path cannot know: it sees lesions before calibration, and no files."""
+"""What the training path cannot know: it works before there is a calibration, without files."""
 
 
 @pytest.fixture(scope="module")
 def config() -> RaypipeConfig:
     """Every box that is not surely nothing becomes a finding, so that there is much to compare."""
     labels = load_checkpoint("default")[1].network.labels
-    low = ", ".join(f"{label}: {calibrate.LOWEST}" for label in labels)
+    low, one, zero = (
+        "{" + ", ".join(f"{label}: {value}" for label in labels) + "}"
+        for value in (calibrate.LOWEST, 1.0, 0.0)
+    )
     return load_config(
         overrides=[
             "report.engine=template",
             "detector.threads=1",
             f"findings.slice_floor={calibrate.LOWEST}",
             f"findings.threshold={calibrate.LOWEST}",
-            f"findings.thresholds={{{low}}}",
+            f"findings.thresholds={low}",
+            f"findings.calibration_slope={one}",  # a probability is its score: the order of
+            f"findings.calibration_intercept={zero}",  # findings, which are cut at 50, stays
         ]
     )
 

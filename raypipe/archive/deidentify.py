@@ -13,42 +13,20 @@ that cannot be read are removed, and every name of a person that the table does 
 import secrets
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 from pydicom.datadict import dictionary_has_tag, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID
 
+from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.deidentify_pixels import burned_in_risk
 from raypipe.archive.deidentify_profile import Action, Profile, load_profile
 from raypipe.archive.headers import quiet_pydicom
 from raypipe.archive.identity import keyed_hash
 from raypipe.errors import ConfigError
-from raypipe.settings import Settings
-
-
-class ExportConfig(Settings):
-    """Whose name stands on what leaves the archive."""
-
-    identity: Literal["keyed", "source"] = Field(
-        "keyed",
-        description="keyed: UIDs and ids are keyed hashes and all else that may name somebody is "
-        "taken out (DICOM PS3.15 Annex E). source: as in the archive, for a PACS that has to find "
-        "the study.",
-    )
-    dates: Literal["remove", "shift"] = Field(
-        "remove",
-        description="remove: no dates and times. shift: whole days back, 1 to 1826, the same for "
-        "all of one patient, so that intervals stay; needs index.hash_key.",
-    )
-    retain_device: bool = Field(False, description="Keep names and serial numbers of devices.")
-    retain_patient: bool = Field(
-        False, description="Keep sex, age, size, weight, ethnic group, smoking, pregnancy."
-    )
-    burned_in: Literal["refuse", "accept"] = Field(
-        "refuse", description="What happens to pixels that may show text."
-    )
 
 
 class Deidentifier:
@@ -97,7 +75,7 @@ class Deidentifier:
 
     def uid(self, uid: str) -> str:
         """The keyed UID of a UID; those that the standard itself defines stay."""
-        if not uid or uid.startswith("1.2.840.10008."):
+        if not uid or UID(uid).name != uid:
             return uid
         return f"2.25.{uuid.UUID(hex=keyed_hash(f'uid {uid}', self._key), version=5).int}"
 

@@ -62,16 +62,18 @@ class CaseViewer:
         output: folder of the run.
         cohort: its rows beside the truth.
         config: of the run.
+        evaluation: what a hit is, and from which score on a claim is shown.
     """
 
     output: Output
     cohort: Cohort
     config: RaypipeConfig
+    evaluation: DetectionEvaluationConfig
     _detector: Detector | None = field(default=None, init=False)
 
-    def cases(self, evaluation: DetectionEvaluationConfig) -> list[CaseStudy]:
+    def cases(self) -> list[CaseStudy]:
         """A case study of each kind whose series can be read."""
-        cohort = self.cohort
+        cohort, evaluation = self.cohort, self.evaluation
         readable = [t for t in cohort.truths if cohort.rows[t.series_key]["report"] is not None]
         chosen = choose_cases(readable, cohort.claims, cohort.repaired, evaluation)
         truths = {truth.series_key: truth for truth in cohort.truths}
@@ -128,6 +130,7 @@ class CaseViewer:
                     text=f"{c.label.replace('_', ' ')} {c.score:.2f}",
                 )
                 for c in claims.claims
+                if c.score >= self.evaluation.threshold_of(c.label)
             ),
             head=row["body_part"] == "head",
         )

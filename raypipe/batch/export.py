@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raypipe.archive.deidentify import Deidentifier, ExportConfig
+from raypipe.archive.deidentify import Deidentifier
+from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.manifest import is_s3_filesystem, read_manifest, series_ref
 from raypipe.archive.storage import filesystem_for
 from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output

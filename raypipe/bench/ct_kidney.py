@@ -50,6 +50,8 @@ PAPER_ACCURACY = 0.946
 """What the paper states; it does not say that its parts share no patient."""
 SHIFTS = 4
 """Pixels of the four shifted views that a prediction averages beside the plain one."""
+BOOTSTRAP = 1000
+"""Resamples for the interval of one seed's accuracy."""
 
 Parting = Literal["blocks", "runs"]
 MEASURES = ("accuracy", "macro_f1", "macro_auc")
@@ -232,5 +234,7 @@ def evaluate(
         )
         of_class = {n: min(float(s), 1.0) for n, s in zip(slices.classes, scores, strict=True)}
         claims.append(ClaimSeries(series_key=str(i), image_scores=of_class))
-    config = DetectionEvaluationConfig(labels=slices.classes, image_mode="single")
+    config = DetectionEvaluationConfig(
+        labels=slices.classes, image_mode="single", bootstrap=BOOTSTRAP
+    )
     return evaluate_detection(truths, claims, config)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raypipe.bench.machine import machine
-from raypipe.model import encoder as encoders
+from raypipe.knowledge.graph import load_graph
 from raypipe.model.encoder import IMAGE_SIZE, Encoder
+from raypipe.model.network import config_for
 from raypipe.settings import Settings
 
 Size = Literal["small", "paper"]
@@ -83,7 +84,8 @@ def bench_encoder(
         compiled: run it through torch.compile.
     """
     torch.manual_seed(0)
-    encoder = Encoder(encoders.paper() if size == "paper" else encoders.small()).eval()
+    sizes = config_for(load_graph(), size=size)
+    encoder = Encoder(sizes.resolved_encoder, in_channels=3 * sizes.context_slices).eval()
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     flops = flops_by_part(encoder)
     before = torch.get_num_threads()

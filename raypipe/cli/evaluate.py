@@ -93,9 +93,9 @@ def detection(
         bootstrap=bootstrap,
     )
     evaluation = evaluate_detection(cohort.truths, cohort.claims, measures)
-    viewer = CaseViewer(run, cohort, settings)
+    viewer = CaseViewer(run, cohort, settings, measures)
     views = viewer.of_labels(evaluation.telling_labels()) if pictures else {}
-    cases = viewer.cases(measures) if pictures else []
+    cases = viewer.cases() if pictures else []
     files = write_evaluation(evaluation, output)
     files += write_figures(evaluation, output, views, cases)
     _show(evaluation, cohort)

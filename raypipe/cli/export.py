@@ -55,7 +55,7 @@ def export(
 
         raypipe export results exported --format sr,seg --identity source --series 3f2a
     """
-    from raypipe.archive.deidentify import ExportConfig
+    from raypipe.archive.deidentify_config import ExportConfig
     from raypipe.batch.export import Exporter, parse_formats
     from raypipe.batch.output import open_output
     from raypipe.config import load_config

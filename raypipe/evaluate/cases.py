@@ -3,13 +3,11 @@
 In: truth and claims of series. Out: per kind of case one series; what was missed or wrong in it.
 Does not know: pixels, figures.
 
-    edge       no lesion at all, only subtle ones, or a series whose geometry had to be repaired
-    complex    four lesions or more
-    moderate   two or three lesions
-    simple     one lesion
-
-The first kind that fits is a series' kind. Of a kind's series the one of median agreement (F1 of
-its findings) is shown; of equal ones the first by series_key.
+A series without a lesion, with subtle ones alone, or whose geometry had to be repaired is an edge
+case. The others are put in order by how many lesions they have (a subtle one counts twice), then
+by how many labels, then by how small the smallest lesion is; the first third is simple, the second
+moderate, the last complex. Of each kind the series of median agreement (F1 of its findings) is
+shown; of equal ones the first by series_key.
 """
 
 from collections import Counter
@@ -25,12 +23,23 @@ CaseKind = Literal["simple", "moderate", "complex", "edge"]
 KINDS: tuple[CaseKind, ...] = ("simple", "moderate", "complex", "edge")
 
 
-def case_kind(truth: TruthSeries, repaired: bool, config: DetectionEvaluationConfig) -> CaseKind:
-    """How hard a series is, by its truth alone."""
-    if repaired or all(is_subtle(lesion, config) for lesion in truth.lesions):
-        return "edge"
-    number = len(truth.lesions)
-    return "complex" if number >= 4 else "moderate" if number >= 2 else "simple"
+def case_kinds(
+    truths: Sequence[TruthSeries], repaired: Container[str], config: DetectionEvaluationConfig
+) -> dict[str, CaseKind]:
+    """series_key -> kind, by the truth alone."""
+    kinds: dict[str, CaseKind] = {}
+    ranked: list[tuple[int, int, float, str]] = []
+    for truth in truths:
+        subtle = [is_subtle(lesion, config) for lesion in truth.lesions]
+        if truth.series_key in repaired or all(subtle):
+            kinds[truth.series_key] = "edge"
+            continue
+        labels = {lesion.label for lesion in truth.lesions}
+        smallest = min(lesion.diameter_mm or 0.0 for lesion in truth.lesions)
+        ranked.append((len(subtle) + sum(subtle), len(labels), -smallest, truth.series_key))
+    for place, (*_, key) in enumerate(sorted(ranked)):
+        kinds[key] = KINDS[3 * place // len(ranked)]
+    return kinds
 
 
 def choose_cases(
@@ -48,15 +57,13 @@ def choose_cases(
         config: what a hit is, which claims count.
     """
     of_key = {series.series_key: series for series in claims}
-    ranked: dict[CaseKind, list[tuple[float, str]]] = {kind: [] for kind in KINDS}
+    kinds = case_kinds(truths, repaired, config)
+    found: dict[CaseKind, list[tuple[float, str]]] = {kind: [] for kind in KINDS}
     for truth in truths:
         key = truth.series_key
         pairs = pairs_of(truth, of_key.get(key, ClaimSeries(series_key=key)), config)
-        kind = case_kind(truth, key in repaired, config)
-        ranked[kind].append((agreement(pairs), key))
-    return {
-        kind: sorted(found)[(len(found) - 1) // 2][1] for kind, found in ranked.items() if found
-    }
+        found[kinds[key]].append((agreement(pairs), key))
+    return {kind: sorted(own)[(len(own) - 1) // 2][1] for kind, own in found.items() if own}
 
 
 def choose_lesion(

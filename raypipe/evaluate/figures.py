@@ -92,7 +92,7 @@ def curves_figure(evaluation: DetectionEvaluation, labels: Sequence[str] = ()) -
         labels: at most six; empty: the first six of the evaluation.
     """
     chosen = tuple(labels or evaluation.labels)[:MOST_LINES]
-    figure = new_figure(height_mm=170.0)
+    figure = new_figure(height_mm=206.0 + 7.0 * len(chosen))
     axes = figure.subplots(2, 2)
     draw_roc(axes[0, 0], evaluation, chosen)
     draw_precision_recall(axes[0, 1], evaluation, chosen)
@@ -129,7 +129,7 @@ def reliability_figure(evaluation: DetectionEvaluation) -> Figure:
 def froc_figure(evaluation: DetectionEvaluation, labels: Sequence[str] = ()) -> Figure:
     """FROC of single labels (at most five, as curves_figure chooses) and of all together."""
     chosen = tuple(labels or evaluation.labels)[: MOST_LINES - 1]
-    figure = new_figure(height_mm=90.0, width_mm=120.0)
+    figure = new_figure(height_mm=90.0 + 3.5 * (len(chosen) + 1), width_mm=120.0)
     draw_froc(figure.subplots(), evaluation, (*chosen, MICRO))
     return figure
 

@@ -48,7 +48,7 @@ def draw_roc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str])
     unit_square(axes)
     dress(axes, x="1 - specificity", y="sensitivity")
     if len(labels) > 1:
-        legend(axes, "lower right")
+        legend(axes)
 
 
 def draw_precision_recall(
@@ -70,7 +70,7 @@ def draw_precision_recall(
     unit_square(axes)
     dress(axes, x="recall", y="precision")
     if len(labels) > 1:
-        legend(axes, "lower left")
+        legend(axes)
 
 
 def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]) -> None:
@@ -106,7 +106,7 @@ def draw_froc(axes: Axes, evaluation: DetectionEvaluation, labels: Sequence[str]
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.02, 1.02)
     dress(axes, x="false positives per series", y=f"sensitivity (IoU {config.froc_iou:g})")
-    legend(axes, "best")
+    legend(axes)
 
 
 def draw_reliability(axes: Axes, evaluation: DetectionEvaluation, level: Level) -> None:

@@ -20,7 +20,7 @@ from raypipe.knowledge.windows import SOFT_TISSUE, Window
 
 HEAT = "inferno"
 BODY_HU = -300.0
-CROWDED_YX = (8.0, 50.0)  # boxes whose corners are closer (voxels) have their texts in lines
+CROWDED_YX = (12.0, 110.0)  # boxes whose corners are closer (voxels) have their texts in lines
 SCALE_BARS_MM = (5, 10, 20, 50, 100)
 
 

@@ -6,13 +6,11 @@ Does not know: what is drawn.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-Place = Literal["lower left", "lower right", "best"]
 MM = 1.0 / 25.4
 WIDTH_MM = 180.0  # two columns of a journal page
 SMALL, NORMAL, LARGE = 6.5, 7.5, 9.0  # points
@@ -74,16 +72,22 @@ def unit_square(axes: Axes) -> None:
     axes.set_aspect("equal", adjustable="box")
 
 
-def legend(axes: Axes, place: Place) -> None:
-    """A legend without a frame that hides the curves."""
+def legend(axes: Axes, *, below: float = -0.15) -> None:
+    """A legend under the axes, where it hides no curve; none where nothing is labelled.
+
+    Args:
+        axes: with labelled lines.
+        below: where it begins, in heights of the axes.
+    """
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(
-        loc=place,
+        loc="upper center",
+        bbox_to_anchor=(0.5, below),
         fontsize=SMALL,
-        frameon=True,
-        framealpha=0.85,
-        edgecolor="none",
+        frameon=False,
         handlelength=2.4,
-        borderpad=0.3,
+        borderpad=0.0,
     )
 
 

@@ -242,9 +242,9 @@ class Encoder(nn.Module):
         first = self.config.stem_stride * 2
         return tuple(first * 2**i for i in range(len(self.config.stages) + 1))
 
-    def forward(self, x_b3hw: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, 256, 256) in 0..1 -> maps (B, C, H, W), finest first."""
-        x_bchw = self.activation(self.stem(x_b3hw))
+    def forward(self, x_bchw: Tensor) -> tuple[Tensor, ...]:
+        """(B, in_channels, 256, 256) in 0..1 -> maps (B, C, H, W), finest first."""
+        x_bchw = self.activation(self.stem(x_bchw))
         maps = []
         for stage in self.stages:
             x_bchw = stage(x_bchw)

@@ -75,6 +75,8 @@ def _problems_of_any(stated: Statement) -> list[str]:
 
 def _problems_without_findings(plan: ReportPlan, stated: Statement) -> list[str]:
     problems = []
+    if not stated.mentions and not stated.unread:
+        problems.append("says something that cannot be read")
     if stated.labels():
         problems.append("claims a finding without citing one")
     denied = stated.labels(negated=True)

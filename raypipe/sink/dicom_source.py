@@ -10,6 +10,7 @@ stored slices; the way between them is the patient's space.
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -137,6 +138,15 @@ _EMPTY_IF_MISSING = (
     *("StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
 
+_DATE = r"(\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))?"
+_PLAIN = {
+    "PatientBirthDate": _DATE,
+    "StudyDate": _DATE,
+    "StudyTime": r"(([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?)?",
+    "PatientSex": r"[MFO]?",
+}
+"""Values that highdicom takes; what is none of them is left empty."""
+
 
 def completed_header(header: Dataset, series_key: str) -> Dataset:
     """A copy that holds all that a new object has to copy, empty where the source has nothing.
@@ -159,12 +169,8 @@ def completed_header(header: Dataset, series_key: str) -> Dataset:
     for keyword in _EMPTY_IF_MISSING:
         if keyword not in new:
             setattr(new, keyword, "")
-    if new.PatientSex not in ("M", "F", "O", ""):
-        new.PatientSex = ""
-    for keyword, pattern in (("PatientBirthDate", "%Y%m%d"), ("StudyDate", "%Y%m%d")):
-        try:
-            datetime.strptime(str(new.get(keyword) or "19000101"), pattern)
-        except ValueError:
+    for keyword, pattern in _PLAIN.items():
+        if not re.fullmatch(pattern, str(new.get(keyword) or "")):
             setattr(new, keyword, "")
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if not new.get(keyword):
@@ -218,7 +224,10 @@ def encoded(document: Dataset) -> bytes:
 
 @contextmanager
 def quiet_dicom() -> Iterator[None]:
-    """Silence warnings and logs of highdicom and pydicom: they name values, maybe a patient's."""
+    """Silence warnings and logs of highdicom and pydicom: they name values, maybe a patient's.
+
+    For the outermost call of one thread: both are shared by all threads.
+    """
     loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

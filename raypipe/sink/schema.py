@@ -157,7 +157,7 @@ RESULT_SCHEMA = pa.schema(
         _field("timings", TIMINGS_TYPE, "seconds per stage"),
         _field("provenance", PROVENANCE_TYPE, "versions and hashes of what made the row"),
     ],
-    metadata={"raypipe.schema": "1"},
+    metadata={"raypipe.schema": "2"},
 )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 OnPoint = Callable[[int, dict[str, float]], None]
+Loaders = dict[Path, Any]
 SECONDS = 1.0
 """Between two looks at the files."""
 
@@ -21,14 +22,13 @@ SECONDS = 1.0
 @contextmanager
 def following(folder: Path, on_point: OnPoint) -> Iterator[None]:
     """Call on_point for every step that is written while the context lasts, in order."""
-    seen = {step for step, _ in points(folder)}
+    files: Loaders = {}
+    points(folder, files)  # what an earlier part of the run wrote is not told again
     done = threading.Event()
 
     def look() -> None:
-        for step, values in points(folder):
-            if step not in seen:
-                seen.add(step)
-                on_point(step, values)
+        for step, values in points(folder, files):
+            on_point(step, values)
 
     def watch() -> None:
         while not done.wait(SECONDS):
@@ -44,15 +44,23 @@ def following(folder: Path, on_point: OnPoint) -> Iterator[None]:
         look()
 
 
-def points(folder: Path) -> list[tuple[int, dict[str, float]]]:
-    """Every step with its values, by step; a step that was done again has its last values."""
+def points(folder: Path, files: Loaders | None = None) -> list[tuple[int, dict[str, float]]]:
+    """Every step with its values, by step; a step that was done again has its last values.
+
+    Args:
+        folder: of the events.
+        files: remembers how far each file was read; the next call with it gives what is new.
+    """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+    files = {} if files is None else files
     found: dict[int, dict[str, float]] = {}
-    files = sorted(folder.glob("events.*"), key=lambda file: file.stat().st_mtime)
-    for event in (event for file in files for event in EventFileLoader(str(file)).Load()):
-        for value in event.summary.value:
-            found.setdefault(int(event.step), {})[value.tag] = _number(value)
+    for file in sorted(folder.glob("events.*"), key=lambda f: f.stat().st_mtime):
+        if file not in files:
+            files[file] = EventFileLoader(str(file))
+        for event in files[file].Load():
+            for value in event.summary.value:
+                found.setdefault(int(event.step), {})[value.tag] = _number(value)
     return sorted(found.items())
 
 

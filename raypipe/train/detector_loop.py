@@ -51,7 +51,14 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
 
     train_store = _ready(store_folders(config)[0], config.data)
     validation_store = _ready(store_folders(config)[1], config.validation)
-    told = config.model_copy(update={"store": train_store, "validation_store": validation_store})
+    own_init = config.init not in ("", "default")
+    told = config.model_copy(  # a worker may have another working folder
+        update={
+            "store": train_store,
+            "validation_store": validation_store,
+            "init": _absolute(config.init) if own_init else config.init,
+        }
+    )
     resources = {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
     trainer = TorchTrainer(
         _worker,
@@ -120,7 +127,10 @@ def finish(weights: Path, target: Path, config: TrainDetectorConfig) -> dict[str
 def store_folders(config: TrainDetectorConfig) -> tuple[str, str]:
     """Where the training and the validation slices lie."""
     own = f"{_absolute(config.output)}/{config.name}"
-    return config.store or f"{own}/data", config.validation_store or f"{own}/validation"
+    return (
+        _absolute(config.store or f"{own}/data"),
+        _absolute(config.validation_store or f"{own}/validation"),
+    )
 
 
 def _ready(folder: str, data: SynthesisConfig) -> str:

@@ -22,7 +22,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from raypipe.archive.deidentify import Deidentifier, ExportConfig
+from raypipe.archive.deidentify import Deidentifier
+from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.deidentify_pixels import burned_in_risk
 from raypipe.errors import ConfigError
 from raypipe.phantom import Phantom, write_dicom
@@ -163,6 +164,8 @@ def test_one_key_gives_one_name_and_another_key_another() -> None:
         assert a[keyword].value != first[keyword].value
     assert a.SOPInstanceUID != b.SOPInstanceUID and UID(a.SOPInstanceUID).is_valid
     assert a.SOPClassUID == first.SOPClassUID
+    assert _deidentifier().uid("1.2.840.10008.1.2.1") == "1.2.840.10008.1.2.1"
+    assert _deidentifier().uid("1.2.840.10008.99.7").startswith("2.25.")  # nobody's but a patient's
     assert a.file_meta.MediaStorageSOPInstanceUID == a.SOPInstanceUID
 
 

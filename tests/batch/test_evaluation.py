@@ -19,6 +19,8 @@ from raypipe.stages import geometry_of
 from raypipe.types import ModelInput
 from tests.batch.finished_run import FinishedRun, finished_run
 
+MEASURES = DetectionEvaluationConfig(match_iou=0.1, threshold=0.5)
+
 
 @pytest.fixture(scope="module")
 def run() -> FinishedRun:
@@ -105,9 +107,9 @@ def test_failed_rows_miss_and_pictures_have_no_place(cohort: Cohort) -> None:
 
 
 def test_views_show_boxes_and_attention_of_the_same_slice(run: FinishedRun, cohort: Cohort) -> None:
-    viewer = CaseViewer(run.output, cohort, run.config)
-    studies = viewer.cases(DetectionEvaluationConfig(match_iou=0.1, threshold=0.0))
-    assert {study.title for study in studies} >= {"edge"}
+    viewer = CaseViewer(run.output, cohort, run.config, MEASURES)
+    studies = viewer.cases()
+    assert [study.title for study in studies] == ["simple", "moderate", "complex", "edge"]
     for study in studies:
         view = study.view
         assert view.hu_yx.shape == (256, 256)
@@ -124,7 +126,7 @@ def test_attention_of_other_weights_is_refused(run: FinishedRun, cohort: Cohort)
     detector = run.config.detector.model_copy(update={"seed": 1})
     config = run.config.model_copy(update={"detector": detector})
     with pytest.raises(ConfigError, match="other weights"):
-        CaseViewer(run.output, cohort, config).of_labels(cohort.labels)
+        CaseViewer(run.output, cohort, config, MEASURES).of_labels(cohort.labels)
 
 
 def test_attention_is_the_highest_over_the_levels(run: FinishedRun, cohort: Cohort) -> None:

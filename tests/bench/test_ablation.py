@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 
 from raypipe.bench import ablation
-from raypipe.bench.ablation import bench_ablation, train_config
+from raypipe.bench.ablation import ENCODER, bench_ablation, start_weights, train_config
 from raypipe.bench.ablation_arms import ARMS, AblationConfig, ArmRun, StoredClaim
 from raypipe.bench.ablation_results import MEASURES, measure, slice_truths
-from raypipe.errors import ConfigError
+from raypipe.errors import CheckpointError, ConfigError
+from raypipe.model.checkpoint import load_checkpoint, save_checkpoint
+from raypipe.model.config import DetectorConfig
+from raypipe.model.detector import Detector
 from raypipe.train.dataset import SampleStore
 from raypipe.train.synthesis import SynthesisConfig, make_store
 
@@ -16,6 +19,7 @@ CONFIG = AblationConfig(
     batch_slices=2,
     seeds=(0,),
     bootstrap=10,
+    start="",
     data=TINY,
     held_out=TINY.model_copy(update={"seed": 15}),
 )
@@ -36,6 +40,28 @@ def test_arms_share_their_budget_and_differ_in_network_and_loss_alone() -> None:
     on = [{name for name, value in loss.items() if value > 0} for loss in losses]
     assert on[0] < on[1] < on[3] and on[0] < on[2] < on[3]
     assert on[1] & on[2] == on[0]
+
+
+def test_every_arm_starts_from_one_encoder_and_is_fresh_elsewhere(
+    store: SampleStore, tmp_path: Path
+) -> None:
+    trained = Detector(DetectorConfig(weights="random", seed=5), store.fingerprint)
+    source = tmp_path / "trained.safetensors"
+    save_checkpoint(source, trained.network.state_dict(), trained.info)
+    states = []
+    for arm in (ARMS[0], ARMS[3]):
+        file = tmp_path / f"{arm.slug}.safetensors"
+        told = train_config(arm, 1, CONFIG)
+        start_weights(told, str(source), store.fingerprint, file)
+        states.append(load_checkpoint(file)[0])
+    of_source = trained.network.state_dict()
+    for state in states:
+        for key, value in state.items():
+            if key.startswith(ENCODER):
+                assert value.equal(of_source[key])
+        assert not state["box_head.classify.weight"].equal(of_source["box_head.classify.weight"])
+    with pytest.raises(CheckpointError, match="preprocessing"):
+        start_weights(train_config(ARMS[0], 1, CONFIG), str(source), "other", source)
 
 
 def _run(arm: int, seed: int, claims: tuple[StoredClaim, ...]) -> ArmRun:

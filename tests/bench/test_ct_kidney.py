@@ -15,6 +15,11 @@ CHANGES = {"steps": 1, "batch_slices": 2, "checkpoint_every": 1, "init": ""}
 RUNS = tuple(range(i, i + 2) for i in range(0, 400, 20))
 
 
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ct_kidney, "BOOTSTRAP", 10)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("kidney"), CLASSES, RUNS)

@@ -74,14 +74,16 @@ def test_result_counts_what_was_measured(tmp_path: Path) -> None:
 
 def test_fillings_of_one_background_belong_together(tmp_path: Path) -> None:
     spec = PhantomSpec(
-        region="abdomen", shape_zyx=(8, 128, 128), spacing_zyx_mm=(5.0, 3.0, 3.0), lesions=(),
+        region="chest", shape_zyx=(14, 160, 160), spacing_zyx_mm=(5.0, 2.4, 2.4), lesions=(),
         seed=1,
     )  # fmt: skip
+    phantom = make_phantom(spec)
     for name in ("a", "b"):
-        write_nifti(make_phantom(spec), tmp_path / "ct" / f"{name}.nii")
+        write_nifti(phantom, tmp_path / "ct" / f"{name}.nii")
     budget = LesionBenchConfig(series=0, backgrounds=(str(tmp_path / "ct"),), insertions=2)
     series = list(filled_series(budget, PreprocessConfig()))
     assert [cluster for cluster, _ in series] == ["real CT 0"] * 2 + ["real CT 1"] * 2
+    assert all(f.lesions for _, f in series)
     first, second = (f.volume.hu for _, f in series[:2])
     assert not np.array_equal(first, second)
     assert not any(f.all_organs for _, f in series)

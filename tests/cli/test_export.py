@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.uid import UID
 from typer.testing import CliRunner, Result
 
-from raypipe.archive.deidentify import ExportConfig
+from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.archive.storage import StorageConfig

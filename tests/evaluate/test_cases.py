@@ -1,8 +1,6 @@
 """Cases are chosen by rule, whatever the order of the series."""
 
-import pytest
-
-from raypipe.evaluate.cases import case_kind, choose_cases, choose_lesion, what_went_wrong
+from raypipe.evaluate.cases import case_kinds, choose_cases, choose_lesion, what_went_wrong
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.confusion import Pair
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
@@ -31,29 +29,36 @@ def found(truth: TruthSeries, number: int) -> ClaimSeries:
     )
 
 
-@pytest.mark.parametrize(
-    ("truth", "repaired", "kind"),
-    [
-        (series("a", 1), False, "simple"),
-        (series("a", 3), False, "moderate"),
-        (series("a", 4), False, "complex"),
-        (series("a", 4), True, "edge"),
-        (series("a", 2, subtle=True), False, "edge"),
-        (series("a", 0), False, "edge"),
-    ],
-)
-def test_kinds(truth: TruthSeries, repaired: bool, kind: str) -> None:
-    assert case_kind(truth, repaired, CONFIG) == kind
+def test_kinds_are_thirds_by_lesions_apart_from_edge_cases() -> None:
+    truths = [
+        series("a", 5), series("b", 1), series("c", 3), series("d", 2), series("e", 4),
+        series("f", 6), series("empty", 0), series("faint", 2, subtle=True), series("tilted", 1),
+    ]  # fmt: skip
+    kinds = case_kinds(truths, {"tilted"}, CONFIG)
+    assert {k for k, kind in kinds.items() if kind == "edge"} == {"empty", "faint", "tilted"}
+    assert {k for k, kind in kinds.items() if kind == "simple"} == {"b", "d"}
+    assert {k for k, kind in kinds.items() if kind == "complex"} == {"a", "f"}
+    assert case_kinds(truths[:1], (), CONFIG) == {"a": "simple"}
 
 
 def test_the_median_of_a_kind_is_shown() -> None:
-    truths = [series(key, 3) for key in "abcde"] + [series("x", 5)]
-    hits = {"a": 3, "b": 0, "c": 1, "d": 3, "e": 2, "x": 0}
-    claims = [found(truth, hits[truth.series_key]) for truth in truths if truth.series_key != "b"]
+    truths = [series(key, 0) for key in "abcde"]
+    false = {"a": 0, "b": 3, "c": 1, "d": 0, "e": 2}
+    claims = [
+        ClaimSeries(
+            series_key=key,
+            claims=tuple(Claim(label="cyst", box_zyx=box(0, 0, 0), score=0.5) for _ in range(n)),
+        )
+        for key, n in false.items()
+        if key != "d"
+    ]
     chosen = choose_cases(truths, claims, (), CONFIG)
-    assert chosen == {"moderate": "e", "complex": "x"}
+    assert chosen == {"edge": "e"}  # agreement 1, 0, 0, 1, 0: the third of b, c, e, a, d
     assert choose_cases(truths[::-1], claims[::-1], (), CONFIG) == chosen
-    assert choose_cases(truths, claims, {"x"}, CONFIG) == {"moderate": "e", "edge": "x"}
+    three = [series(key, 3) for key in "abc"]
+    hits = choose_cases(three, [found(three[2], 3)], (), CONFIG)
+    assert hits == {"simple": "a", "moderate": "b", "complex": "c"}
+    assert choose_cases(three, [], {"a", "b", "c"}, CONFIG) == {"edge": "b"}
 
 
 def test_the_lesion_of_median_diameter() -> None:

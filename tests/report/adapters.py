@@ -11,7 +11,7 @@ RANK = 4
 
 
 def write_adapter(
-    folder: Path, model: str, *, seed: int = 0, scale: float = 0.2, rank: int = RANK
+    folder: Path, model: str, *, seed: int = 0, scale: float = 0.08, rank: int = RANK
 ) -> Path:
     """Write an adapter of random weights for q_proj and v_proj of a Llama model.
 

@@ -35,7 +35,7 @@ def _invented(sentence: Sentence, findings: dict[str, Finding], has_scale: bool)
     cited = [findings[i] for i in sentence.finding_ids]
     text = re.sub(r"\[F[\d-]+(F\d+)?\]", "", sentence.text)
     named, rest = _named(text)
-    denies = re.match(r"(No|The model detected no) ", text) is not None
+    denies = re.search(r"\b(no|not)\b", text, re.I) is not None
     problems = []
     if denies == bool(cited):
         problems.append(f"denies and claims: {text}")

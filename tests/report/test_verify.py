@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from raypipe.report.phrase import first, pick
 from raypipe.report.reporter import ReportInput
 from raypipe.report.sections import report_phrase
 from raypipe.report.sentence_checks import cited_ids
-from raypipe.report.verify import verify
+from raypipe.report.verify import check, finished, read_back, repaired, verify
+from raypipe.types import Sentence
 from tests.report.finding_sets import make_context, make_finding, plan_of, report_inputs
 
 TWO = ReportInput(
@@ -81,6 +83,8 @@ def test_a_planted_error_is_seen_and_mended(old: str, new: str, problem: str) ->
         "The patient is healthy.",
         "There is a rib fracture.",
         "Follow-up in 3 months is advised.",
+        "The model detected no.",
+        "There is a finding.",
     ],
 )
 def test_a_false_statement_without_findings_is_replaced(false: str) -> None:
@@ -161,3 +165,53 @@ def test_the_report_of_another_series_never_gets_through(
     assert [i for s in verified.findings for i in s.finding_ids] == [
         fact.finding_id for fact in plan.told
     ]
+
+
+def test_what_is_claimed_and_denied_is_a_contradiction() -> None:
+    plan = plan_of(TWO)
+    good = verify(plan, TRUE)
+    assert check(plan, good.findings, good.impression) == []
+    denial = Sentence(text="No pleural effusion was detected.")
+    problems = check(plan, (*good.findings, denial), good.impression)
+    assert "pleural_effusion is both claimed and denied" in problems
+    nothing = Sentence(text="No abnormality was detected by the model.")
+    problems = check(plan, good.findings, (*good.impression, nothing))
+    assert "says that there is nothing and claims a finding" in problems
+
+
+def test_the_last_check_trusts_no_sentence() -> None:
+    plan = plan_of(TWO)
+    good = verify(plan, TRUE)
+    stored_wrong = replace(good.findings[0], finding_ids=("F2",))
+    assert "a sentence cites other findings than it is stored with" in check(
+        plan, (stored_wrong, good.findings[1]), good.impression
+    )
+    assert "F2: cited 0 times in the findings" in check(plan, good.findings[:1], good.impression)
+    assert "F2: cited 2 times in the findings" in check(
+        plan, (*good.findings, good.findings[1]), good.impression
+    )
+    assert "F1: not once in the impression" in check(plan, good.findings, good.impression[:1])
+
+
+def test_a_second_answer_takes_the_place_of_what_was_wrong_where_it_is_right() -> None:
+    plan = plan_of(TWO)
+    wrong = TRUE.replace("right lung", "left lung").replace("40 mm left", "4 mm left")
+    draft = read_back(plan, wrong)
+    assert [line.slot.finding_ids for line in draft.wrong] == [("F1",), ("F2",)]
+    right = TRUE.splitlines()[1]
+    once = repaired(draft, f"{right}\nA 4 mm left-sided pleural effusion is seen [F2].")
+    assert once.findings[0].text == right and once.repairs == ("F1: the side differs",)
+    assert [line.slot.finding_ids for line in once.wrong] == [("F2",)]
+    for useless in ("", "\n\n", "nonsense", f"{TRUE.splitlines()[2]}\n{right}"):
+        assert repaired(draft, useless) == draft
+    verified = finished(once)
+    assert verified.repaired == ("F1: the side differs",)
+    assert verified.replaced == ("F2: the size differs",) and verified.open == ()
+
+
+def test_the_true_line_is_kept_whatever_stands_before_it() -> None:
+    plan = plan_of(TWO)
+    false = "There is a pulmonary nodule in the left lung, measuring 12 mm [F1]."
+    verified = verify(plan, TRUE.replace("FINDINGS:\n", f"FINDINGS:\n{false}\n"))
+    assert verified.findings[0].text == TRUE.splitlines()[1]
+    assert verified.replaced == ("a sentence was left out that no finding asks for",)

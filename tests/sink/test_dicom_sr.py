@@ -151,11 +151,14 @@ def test_header_values_that_break_their_rule_do_not_break_the_report(
     slices = source_slices(case.manifest_row)
     for stored in slices:
         header = stored.header()
-        header.PatientSex, header.PatientName = "WEIBL", "Mueller"
-        del header.StudyTime
+        header.PatientSex = "WEIBL"
+        header.PatientBirthDate, header.StudyTime = "20001399", "noon"
+        del header.StudyDate
         header.SpecificCharacterSet, header.PatientName = "ISO_IR 100", "Müller"
     read = dcmread(io.BytesIO(encoded(structured_report(case.row, slices))))
-    assert read.PatientName == "Müller" and read.PatientSex == ""
+    assert read.PatientName == "Müller"
+    for keyword in ("PatientSex", "PatientBirthDate", "StudyTime", "StudyDate"):
+        assert read[keyword].is_empty, keyword
     assert not [w for w in recwarn if "ller" in str(w.message)]
 
 
