@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.index import IndexConfig
 from raypipe.archive.read import ArchiveConfig
 from raypipe.errors import ConfigError
@@ -23,6 +24,8 @@ from raypipe.report.config import ReportConfig
 from raypipe.settings import Settings
 from raypipe.volume.assemble import VolumeConfig
 from raypipe.volume.preprocess import PreprocessConfig
+
+S = TypeVar("S", bound=Settings)
 
 
 class SinkConfig(Settings):
@@ -101,13 +104,15 @@ class RaypipeConfig(Settings):
     findings: FindingsConfig = FindingsConfig()
     report: ReportConfig = ReportConfig()
     sink: SinkConfig = SinkConfig()
+    export: ExportConfig = ExportConfig()
     run: RunConfig = RunConfig()
 
     @cached_property
     def result_hash(self) -> str:
         """Hash of all that can change a result: not of resources, nor of where objects lie."""
         content = self.model_dump(
-            mode="json", exclude={"run": True, "index": True, "archive": {"storage"}}
+            mode="json",
+            exclude={"run": True, "index": True, "export": True, "archive": {"storage"}},
         )
         return hashlib.blake2b(
             json.dumps(content, sort_keys=True).encode(), digest_size=8
@@ -119,9 +124,15 @@ class RaypipeConfig(Settings):
 
 
 def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -> RaypipeConfig:
+    """The config of a run; see load_settings."""
+    return load_settings(RaypipeConfig, path, overrides)
+
+
+def load_settings(kind: type[S], path: str | Path | None, overrides: Iterable[str]) -> S:
     """Read a config.
 
     Args:
+        kind: which config.
         path: YAML file; None gives the defaults.
         overrides: "section.key=value" settings that win over the file; values are YAML.
 
@@ -133,7 +144,7 @@ def load_config(path: str | Path | None = None, overrides: Iterable[str] = ()) -
     for override in overrides:
         _override(tree, override)
     try:
-        return RaypipeConfig.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         lines = [
             f"  {'.'.join(map(str, e['loc'])) or 'config'}: {_explain(e)}" for e in error.errors()
@@ -171,4 +182,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
 def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key; `raypipe run --print-config` lists the known ones"
+    if error["type"] == "missing":
+        name = error["loc"][-1]
+        return f"is needed: --{name} {str(name).upper()}, or the key in the YAML file"
     return f"{error['msg']} (got {error['input']!r})"

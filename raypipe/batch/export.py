@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from raypipe.archive.deidentify import Deidentifier
-from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.manifest import is_s3_filesystem, read_manifest, series_ref
 from raypipe.archive.storage import filesystem_for
 from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output
@@ -79,8 +78,7 @@ class Exporter:
         results: the output folder of a job.
         out: folder or s3:// prefix to write into.
         formats: what to write.
-        config: how the archive is reached, and its hash key.
-        export: whose name stands on what is written.
+        config: how the archive is reached, its hash key, and whose name stands on what is written.
 
     Raises:
         ConfigError: the folder holds no results, or its manifest is gone.
@@ -92,19 +90,20 @@ class Exporter:
         out: str,
         formats: Sequence[Format],
         config: RaypipeConfig,
-        export: ExportConfig,
     ) -> None:
         record = results.read_text(JOB_FILE)
         if record is None:
             raise ConfigError(f"{results.uri} holds no results: make some with `raypipe run`")
         self._results, self._formats = results, tuple(formats)
-        self._storage, self._identity = config.archive.storage, export.identity
+        self._storage, self._identity = config.archive.storage, config.export.identity
         self._manifest = read_manifest(json.loads(record)["manifest"], self._storage)
         keys = self._manifest[ID_COLUMN].to_pylist()
         self._places = {key: place for place, key in enumerate(keys)}
         self._filesystem, self._folder = filesystem_for(out, self._storage)
         self._deidentifier = (
-            Deidentifier(export, config.index.hash_key) if export.identity == "keyed" else None
+            Deidentifier(config.export, config.index.hash_key)
+            if self._identity == "keyed"
+            else None
         )
 
     def run(self, keys: Sequence[str], on_progress: Callable[[int, int], None]) -> ExportSummary:

@@ -5,7 +5,6 @@ In: arguments. Out: files, progress and a summary. Does not know: how the object
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,13 +15,6 @@ if TYPE_CHECKING:
     from raypipe.batch.export import ExportSummary
 
 _SHOWN = 20
-
-
-class Identity(StrEnum):
-    """Whose name stands on what is written."""
-
-    KEYED = "keyed"
-    SOURCE = "source"
 
 
 def export(
@@ -37,12 +29,12 @@ def export(
         typer.Option("--series", help="Only series whose key begins so; may be repeated."),
     ] = None,
     identity: Annotated[
-        Identity,
+        str | None,
         typer.Option(
-            help="keyed: UIDs and ids are keyed hashes, nothing names a patient. "
-            "source: as in the archive, for a PACS."
+            help="keyed: UIDs and ids are keyed hashes, nothing names a patient (the default). "
+            "source: as in the archive, for a PACS. Short for --set export.identity=..."
         ),
-    ] = Identity.KEYED,
+    ] = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -55,18 +47,17 @@ def export(
 
         raypipe export results exported --format sr,seg --identity source --series 3f2a
     """
-    from raypipe.archive.deidentify_config import ExportConfig
     from raypipe.batch.export import Exporter, parse_formats
     from raypipe.batch.output import open_output
     from raypipe.config import load_config
 
-    settings = load_config(config, overrides or ())
+    chosen = [f"export.identity={identity}"] if identity else []
+    settings = load_config(config, (*(overrides or ()), *chosen))
     exporter = Exporter(
         open_output(results, settings.archive.storage),
         out,
         parse_formats(formats),
         settings,
-        ExportConfig(identity="source" if identity is Identity.SOURCE else "keyed"),
     )
     with _progress() as on_progress:
         summary = exporter.run(series or (), on_progress)

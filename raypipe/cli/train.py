@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -146,34 +146,10 @@ def _settings(
     Raises:
         ConfigError: naming file, key and rule.
     """
-    from pydantic import ValidationError
+    from raypipe.config import load_settings
 
-    from raypipe.config import _override, _read_yaml
-    from raypipe.errors import ConfigError
-
-    tree = _read_yaml(path) if path is not None else {}
-    for override in overrides or ():
-        _override(tree, override)
-    if output is not None:
-        tree["output"] = output
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'config'}: {_explain(e)}"
-                 for e in error.errors()]  # fmt: skip
-        source = f" in {path}" if path is not None else ""
-        raise ConfigError(
-            f"the training config{source} is not valid:\n" + "\n".join(lines)
-        ) from error
-
-
-def _explain(error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key; --print-config lists the known ones"
-    if error["type"] == "missing":
-        name = error["loc"][-1]
-        return f"is needed: --{name} {str(name).upper()}, or the key in the YAML file"
-    return f"{error['msg']} (got {error['input']!r})"
+    given = [*(overrides or ()), *([f"output={output}"] if output is not None else [])]
+    return load_settings(kind, path, given)
 
 
 def _print(told: Settings) -> None:

@@ -15,12 +15,19 @@ from pydantic import Field
 from raypipe.settings import Settings
 from raypipe.types import Detection
 
+DEFAULT_THRESHOLD = 0.3
+"""Where neither the config nor the weights name one."""
+
 
 class FindingsConfig(Settings):
     """How raw boxes become findings."""
 
-    threshold: float = Field(
-        default=0.3, gt=0, lt=1, description="score above which a finding is claimed"
+    threshold: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="score above which a finding is claimed; null: what the weights say, label by "
+        "label, else 0.3",
     )
     thresholds: dict[str, float] = Field(
         default={}, description="label -> score, instead of `threshold`"
@@ -69,7 +76,7 @@ class FindingsConfig(Settings):
         """Fill in what a checkpoint knows; what this config says itself wins."""
         return self.model_copy(
             update={
-                "thresholds": {**thresholds, **self.thresholds},
+                "thresholds": {**(thresholds if self.threshold is None else {}), **self.thresholds},
                 "calibration_slope": {**slope, **self.calibration_slope},
                 "calibration_intercept": {**intercept, **self.calibration_intercept},
             }
@@ -77,7 +84,8 @@ class FindingsConfig(Settings):
 
     def threshold_of(self, label: str) -> float:
         """Score above which a finding of this label is claimed."""
-        return self.thresholds.get(label, self.threshold)
+        plain = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
+        return self.thresholds.get(label, plain)
 
 
 def decode(

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from raypipe.evaluate.calibration import fit_platt
 from raypipe.findings.assemble import assemble_findings
 from raypipe.findings.decode import FindingsConfig
 from raypipe.geometry import Box
@@ -156,24 +156,10 @@ def best_threshold(matches: Sequence[Match]) -> float:
 
 
 def platt(scored: Sequence[Match]) -> tuple[float, float]:
-    """Slope and intercept of the logit of the score (Platt 1999), by Newton's method.
-
-    A prior of one hit and one false finding at the ends keeps separable data finite.
-    """
-    score = np.clip([m.score for m in scored] + [0.99, 0.01], 1e-4, 1.0 - 1e-4)
-    hit = np.array([float(m.hit) for m in scored] + [1.0, 0.0])
-    x = np.stack([np.log(score / (1.0 - score)), np.ones(len(score))], axis=1)
-    weights: NDArray[np.float64] = np.array([1.0, 0.0])
-    for _ in range(50):
-        p = 1.0 / (1.0 + np.exp(-np.clip(x @ weights, -30, 30)))
-        # a weak pull towards slope 1, intercept 0
-        gradient = x.T @ (p - hit) + 0.1 * (weights - np.array([1.0, 0.0]))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 0.1 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        weights = weights - np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-8:
-            break
-    return max(float(weights[0]), 0.05), float(weights[1])
+    """Slope and intercept of the logit of the score; 1 and 0 where hits or misses are missing."""
+    score = np.array([m.score for m in scored], dtype=np.float64)
+    fitted = fit_platt(score, np.array([m.hit for m in scored], dtype=np.bool_))
+    return (1.0, 0.0) if fitted is None else (fitted.slope, fitted.intercept)
 
 
 def series_metrics(

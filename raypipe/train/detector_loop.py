@@ -56,7 +56,7 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
         update={
             "store": train_store,
             "validation_store": validation_store,
-            "init": _absolute(config.init) if own_init else config.init,
+            "init": absolute(config.init) if own_init else config.init,
         }
     )
     resources = {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
@@ -70,7 +70,7 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
         ),
         run_config=RunConfig(
             name=config.name,
-            storage_path=_absolute(config.output),
+            storage_path=absolute(config.output),
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=2,
@@ -83,11 +83,11 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
     best = max(result.best_checkpoints or [], key=lambda pair: pair[1]["map50"], default=None)
     checkpoint, metrics = best if best is not None else (result.checkpoint, result.metrics)
     assert checkpoint is not None and metrics is not None  # the last step always reports one
-    target = f"{_absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
+    target = f"{absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
     with checkpoint.as_directory() as folder, tempfile.TemporaryDirectory() as work:
         final = Path(work) / WEIGHTS_FILE
         of_series = finish(Path(folder) / WEIGHTS_FILE, final, config)
-        _copy(final, target)
+        copy_to(final, target)
     of_slices = {k: float(v) for k, v in metrics.items()}
     return TrainResult(weights=target, metrics={**of_slices, **of_series})
 
@@ -126,10 +126,10 @@ def finish(weights: Path, target: Path, config: TrainDetectorConfig) -> dict[str
 
 def store_folders(config: TrainDetectorConfig) -> tuple[str, str]:
     """Where the training and the validation slices lie."""
-    own = f"{_absolute(config.output)}/{config.name}"
+    own = f"{absolute(config.output)}/{config.name}"
     return (
-        _absolute(config.store or f"{own}/data"),
-        _absolute(config.validation_store or f"{own}/validation"),
+        absolute(config.store or f"{own}/data"),
+        absolute(config.validation_store or f"{own}/validation"),
     )
 
 
@@ -140,11 +140,13 @@ def _ready(folder: str, data: SynthesisConfig) -> str:
     return folder
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
+    """A path that workers in another folder understand; addresses stay as they are."""
     return path.rstrip("/") if "://" in path else str(Path(path).resolve())
 
 
-def _copy(source: Path, target: str) -> None:
+def copy_to(source: Path, target: str) -> None:
+    """Copy a local file to a path or address."""
     import fsspec
 
     with fsspec.open(target, "wb") as file:
@@ -177,10 +179,10 @@ def _worker(told: dict[str, Any]) -> None:
             save_checkpoint(Path(folder) / WEIGHTS_FILE, state["average"], info)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    run(config, stores, place, report, _saved())
+    run(config, stores, place, report, saved_state())
 
 
-def _saved() -> dict[str, Any] | None:
+def saved_state() -> dict[str, Any] | None:
     """The state of the last checkpoint, where there is one."""
     import ray.train
 

@@ -174,10 +174,15 @@ def _class_weights(config: TrainSlicesConfig, classes: tuple[str, ...]) -> Tenso
 
 
 def averaged_predictor(
-    state: TrainState, folder: SliceFolder, config: TrainSlicesConfig, device: str = "cpu"
+    state: TrainState, folder: SliceFolder, config: TrainSlicesConfig
 ) -> SlicePredictor:
-    """A predictor around the averaged weights of a run; every worker has to call it."""
-    weights = averaged_weights(state)
+    """A predictor on the CPU around the averaged weights of a run with one worker."""
+    return _predictor(averaged_weights(state), folder, config, "cpu")
+
+
+def _predictor(
+    weights: Mapping[str, Tensor], folder: SliceFolder, config: TrainSlicesConfig, device: str
+) -> SlicePredictor:
     info = slice_info(config, folder.classes, folder.fingerprint)
     classifier = SliceClassifier(info.network, len(folder.classes))
     classifier.load_state_dict(weights)
@@ -193,10 +198,12 @@ def _validated(
     place: Place,
 ) -> dict[str, float]:
     """Accuracy and macro recall of the averaged weights, measured by the first worker for all."""
-    predictor = averaged_predictor(state, folder, config, place.device)
+    weights = averaged_weights(state)  # asks every worker, answers the first
     metrics = {"accuracy": 0.0, "macro_recall": 0.0}
     if place.rank == 0 and len(parts.validation):
-        metrics = measure(predictor, folder, parts.validation)
+        metrics = measure(
+            _predictor(weights, folder, config, place.device), folder, parts.validation
+        )
     return {
         key: float(mean_over_workers(torch.tensor(value))) * place.world
         for key, value in metrics.items()

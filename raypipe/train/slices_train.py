@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from raypipe.train.detector_loop import STATE_FILE, WEIGHTS_FILE, _absolute, _copy, _saved
+from raypipe.train.detector_loop import STATE_FILE, WEIGHTS_FILE, absolute, copy_to, saved_state
 from raypipe.train.loop import Place
 from raypipe.train.slices import SliceFolder, read_folder, split
 from raypipe.train.slices_config import TrainSlicesConfig
@@ -43,7 +43,7 @@ class SlicesResult:
 
 def open_slices(config: TrainSlicesConfig) -> SliceFolder:
     """The decoded slices of a run, read now where they are not there yet."""
-    store = Path(config.store or f"{_absolute(config.output)}/{config.name}/data")
+    store = Path(config.store or f"{absolute(config.output)}/{config.name}/data")
     if (store / "slices.json").is_file():
         return SliceFolder(store)
     return read_folder(config.data, store)
@@ -63,7 +63,14 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
 
     folder = open_slices(config)
     parts = split(folder, config.split)
-    told = config.model_copy(update={"store": str(folder.folder.resolve())})
+    own_init = config.init not in ("", "default")
+    told = config.model_copy(  # a worker may have another working folder
+        update={
+            "store": str(folder.folder.resolve()),
+            "output": absolute(config.output),
+            "init": absolute(config.init) if own_init else config.init,
+        }
+    )
     resources = {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
     trainer = TorchTrainer(
         _worker,
@@ -73,7 +80,7 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
         ),
         run_config=RunConfig(
             name=config.name,
-            storage_path=_absolute(config.output),
+            storage_path=absolute(config.output),
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
@@ -81,7 +88,7 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
     result = trainer.fit()
     assert result.checkpoint is not None and result.metrics is not None  # the last step has one
     metrics = {key: float(value) for key, value in result.metrics.items()}
-    target = f"{_absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
+    target = f"{absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
     with result.checkpoint.as_directory() as at, tempfile.TemporaryDirectory() as work:
         weights = Path(at) / WEIGHTS_FILE
         if len(parts.test):
@@ -92,7 +99,7 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
         known = info.training | {"metrics": {k: round(v, 4) for k, v in metrics.items()}}
         final = Path(work) / WEIGHTS_FILE
         save_slice_weights(final, tensors, info.model_copy(update={"training": known}))
-        _copy(final, target)
+        copy_to(final, target)
     counts = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
     return SlicesResult(weights=target, classes=folder.classes, counts=counts, metrics=metrics)
 
@@ -110,7 +117,7 @@ def _worker(told: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         world=context.get_world_size(),
         device=str(ray.train.torch.get_device()),
-        curves=Path(config.output).resolve() / config.name / "curves" if local else None,
+        curves=Path(config.output) / config.name / "curves" if local else None,
     )
 
     info = slice_info(config, folder.classes, folder.fingerprint)
@@ -124,4 +131,4 @@ def _worker(told: dict[str, Any]) -> None:
             save_slice_weights(Path(work) / WEIGHTS_FILE, state["average"], info)
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(work))
 
-    run(config, folder, split(folder, config.split), place, report, _saved())
+    run(config, folder, split(folder, config.split), place, report, saved_state())

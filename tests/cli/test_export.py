@@ -11,7 +11,6 @@ from pydicom import dcmread
 from pydicom.uid import UID
 from typer.testing import CliRunner, Result
 
-from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.archive.storage import StorageConfig
@@ -152,6 +151,15 @@ def test_twice_is_the_same_with_a_key_and_another_without(job: Job, tmp_path: Pa
     assert keyless[name] != run("d", "--set", "index.hash_key=''")[0][name]
 
 
+def test_the_config_says_whose_name_and_which_dates(job: Job, tmp_path: Path) -> None:
+    _export(job, tmp_path / "source", "--set", "export.identity=source")
+    _export(job, tmp_path / "shifted", "--set", "export.dates=shift")
+    name = f"{job.keys['one']}/sr.dcm"
+    assert dcmread(tmp_path / "source" / name).StudyDate == "20000101"
+    assert dcmread(tmp_path / "shifted" / name).StudyDate not in ("", "20000101")
+    assert _export(job, tmp_path, "--identity", "mine").exit_code != 0
+
+
 def test_formats_and_series_are_chosen(job: Job, tmp_path: Path) -> None:
     result = _export(job, tmp_path, "--format", "fhir,SR", "--series", job.keys["one"][:8])
     assert result.exit_code == 0
@@ -184,10 +192,8 @@ def test_wrong_requests_are_refused_by_name(job: Job, tmp_path: Path) -> None:
         parse_formats(" , ")
     config, storage = job.indexed.config, job.indexed.config.archive.storage
     with pytest.raises(ConfigError, match="holds no results"):
-        Exporter(open_output(str(tmp_path), storage), "x", (Format.SR,), config, ExportConfig())
-    exporter = Exporter(
-        open_output(str(job.results), storage), str(tmp_path), (Format.SR,), config, ExportConfig()
-    )
+        Exporter(open_output(str(tmp_path), storage), "x", (Format.SR,), config)
+    exporter = Exporter(open_output(str(job.results), storage), str(tmp_path), (Format.SR,), config)
     with pytest.raises(ConfigError, match="has no series zzz"):
         exporter.run(("zzz",), lambda done, total: None)
 
@@ -212,7 +218,6 @@ def test_headers_are_read_from_s3_and_files_written_to_it(s3_endpoint: str, tmp_
         "s3://export-bucket/out",
         tuple(Format),
         config.model_copy(update={"archive": archive}),
-        ExportConfig(),
     )
     assert exporter.run((), _ignore).written == {Format.SR: 2, Format.SEG: 1, Format.FHIR: 3}
     (job.results / JOB_FILE).write_text(json.dumps({"manifest": str(tmp_path / "m")}))
@@ -225,7 +230,7 @@ def test_progress_ends_with_every_series(job: Job, tmp_path: Path) -> None:
     storage = job.indexed.config.archive.storage
     results = open_output(str(job.results), storage)
     formats = (Format.FHIR,)
-    exporter = Exporter(results, str(tmp_path), formats, job.indexed.config, ExportConfig())
+    exporter = Exporter(results, str(tmp_path), formats, job.indexed.config)
     seen: list[tuple[int, int]] = []
     summary = exporter.run((), lambda done, total: seen.append((done, total)))
     assert seen[-1] == (4, 4) and summary.written == {Format.FHIR: 3}

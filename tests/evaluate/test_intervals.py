@@ -7,14 +7,12 @@ import pytest
 
 from raypipe.errors import ConfigError
 from raypipe.evaluate.bootstrap import intervals, resamples
-from raypipe.evaluate.calibration import Platt, apply_platt
 from raypipe.evaluate.comparison import compare_detection
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.detection import DetectionEvaluation, evaluate_detection
 from raypipe.evaluate.matching import FloatArray
 from raypipe.evaluate.measures import MACRO, MICRO, Key, Value, Values
 from raypipe.evaluate.records import ClaimSeries, TruthSeries
-from raypipe.evaluate.tuning import tune
 from tests.evaluate.cohorts import perfect, random_cohort
 
 FEW = DetectionEvaluationConfig(bootstrap=60)
@@ -116,48 +114,3 @@ def test_a_label_without_lesions_has_no_ap_but_counts_its_false_positives() -> N
     others = [result.measure("box", "ap", n, iou=0.5).value for n in ("nodule", "stone")]
     assert macro == pytest.approx(np.mean(others))  # type: ignore[arg-type]
     assert result.measure("box", "false_positives", "cyst", iou=0.5).value > 0  # type: ignore[operator]
-
-
-def test_tuning_finds_thresholds_and_calibration() -> None:
-    truths, claims = random_cohort(7, series=60)
-    tuning = tune(truths, claims)
-    assert set(tuning.thresholds) == {"cyst", "nodule", "stone"}
-    plain = DetectionEvaluationConfig(bootstrap=0)
-    tuned = plain.model_copy(update={"thresholds": tuning.thresholds})
-    for label in tuning.thresholds:
-        best = evaluate_detection(truths, claims, tuned).measure("box", "f1", label, iou=0.5).value
-        for threshold in np.linspace(0, 1, 6):
-            other = plain.model_copy(update={"threshold": float(threshold)})
-            f1 = evaluate_detection(truths, claims, other).measure("box", "f1", label, iou=0.5)
-            assert f1.value <= best + 1e-12  # type: ignore[operator]
-    calibrated = [
-        replace(
-            s,
-            claims=tuple(
-                replace(
-                    c,
-                    probability=float(
-                        apply_platt(
-                            np.float64(c.score),  # type: ignore[arg-type]
-                            Platt(tuning.slope[c.label], tuning.intercept[c.label]),
-                        )
-                    ),
-                )
-                for c in s.claims
-            ),
-        )
-        for s in claims
-    ]
-    before, after = (evaluate_detection(truths, c, plain) for c in (claims, calibrated))
-    assert after.calibrated
-    assert not before.calibrated
-    for name in ("ece", "brier"):
-        values = [r.measure("box_calibration", name, MICRO, iou=0.5).value for r in (before, after)]
-        assert values[1] < values[0]  # type: ignore[operator]
-
-
-def test_labels_with_little_data_are_not_tuned() -> None:
-    truths, claims = random_cohort(8, series=2)
-    tuning = tune(truths, claims, least=1000)
-    assert not tuning.thresholds
-    assert not tuning.slope

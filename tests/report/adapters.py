@@ -1,13 +1,17 @@
 """Tiny LoRA adapters in peft's format, made on the fly: small random weights, no training."""
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 RANK = 4
+_ALPHA = 2.0
+"""lora_alpha over the rank."""
 
 
 def write_adapter(
@@ -42,7 +46,7 @@ def write_adapter(
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "r": rank,
-        "lora_alpha": 2 * rank,
+        "lora_alpha": _ALPHA * rank,
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": list(outputs),
@@ -50,3 +54,32 @@ def write_adapter(
     }
     (folder / "adapter_config.json").write_text(json.dumps(settings))
     return folder
+
+
+def merged_text(model: str, adapter: Path, message: str, max_tokens: int) -> str:
+    """Greedy text of a model into whose weights an adapter was added, by transformers alone."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    network = LlamaForCausalLM.from_pretrained(model, dtype=torch.float32)
+    tensors = load_file(str(adapter / "adapter_model.safetensors"))
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            stem = f"base_model.model.{name.removesuffix('.weight')}"
+            if f"{stem}.lora_A.weight" in tensors:
+                product = tensors[f"{stem}.lora_B.weight"] @ tensors[f"{stem}.lora_A.weight"]
+                weight += _ALPHA * product
+    chat = [{"role": "user", "content": message}]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    tokens = tokenizer.encode(prompt, add_special_tokens=False)
+    written = list(islice(_greedy(network, tokens, tokenizer.eos_token_id), max_tokens))
+    return str(tokenizer.decode(written, skip_special_tokens=True))
+
+
+@torch.no_grad()
+def _greedy(network: LlamaForCausalLM, tokens: list[int], end: int) -> Iterator[int]:
+    past, step = None, torch.tensor([tokens])
+    while True:
+        out = network(step, past_key_values=past, use_cache=True)
+        past, step = out.past_key_values, out.logits[:, -1:].argmax(-1)
+        if int(step) == end:
+            return
+        yield int(step)

@@ -22,7 +22,7 @@ from raypipe.report.reporter import Reporter, ReportInput
 from raypipe.report.request import build_request
 from raypipe.report.vllm_engine import VllmEngine
 from raypipe.report.vllm_settings import environment, start_environment
-from tests.report.adapters import write_adapter
+from tests.report.adapters import merged_text, write_adapter
 from tests.report.conftest import SMALL
 from tests.report.finding_sets import make_context, make_finding, plan_of, report_inputs
 
@@ -118,6 +118,8 @@ def test_an_adapter_changes_the_text_and_its_id_names_it(
 ) -> None:
     base, first, second = (_text(vllm_engine, a) for a in (None, "chest-v1", "chest-v2"))
     assert len({base, first, second}) == 3
+    model, folder = find_model("smollm2").location, adapters["chest-v1"].folder
+    assert merged_text(model, folder, FREE.messages[0].content, FREE.max_tokens) == first
     assert _text(vllm_engine, "nothing") == base
     # several adapters in one batch give what each gives alone
     mixed = [replace(FREE, adapter=a) for a in ("chest-v2", None, "chest-v1")]
