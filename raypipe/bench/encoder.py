@@ -7,6 +7,7 @@ FLOPs are those of convolutions, matrix products and attention, two for a multip
 torch.utils.flop_counter counts them; norms, activations and copies count nothing, but take time.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -149,7 +150,7 @@ def _run(
         peak = peak_gflops()
         times = sorted(_seconds(lambda: forward(x)) for _ in range(repeats))
         peak = max(peak, peak_gflops())  # a machine that slows down must not look better
-        spent = _time_of_parts(encoder, x)
+        spent = _time_of_parts(encoder, x, repeats)
     median, total = times[len(times) // 2], sum(flops.values())
     gflops = batch * total / median / 1e9
     whole = sum(spent.values())
@@ -175,12 +176,16 @@ def _run(
     )
 
 
-def _time_of_parts(encoder: Encoder, x_bchw: Tensor) -> dict[str, float]:
-    """Seconds of each part in one pass."""
-    spent: dict[str, float] = {}
-    with _timed(parts_of(encoder), spent):
-        encoder(x_bchw)
-    return spent
+def _time_of_parts(encoder: Encoder, x_bchw: Tensor, repeats: int) -> dict[str, float]:
+    """Seconds of each part, the median over passes."""
+    parts = parts_of(encoder)
+    passes: list[dict[str, float]] = []
+    for _ in range(repeats):
+        spent: dict[str, float] = {}
+        with _timed(parts, spent):
+            encoder(x_bchw)
+        passes.append(spent)
+    return {name: statistics.median(p[name] for p in passes) for name in parts}
 
 
 @contextmanager

@@ -63,12 +63,12 @@ def _show_encoder(result: EncoderResult) -> None:
         )
     console.print(table)
     console.print(f"target: {TARGET_SHARE:.0%} of the peak")
-    last = result.runs[-1]
+    best = max(result.runs, key=lambda run: run.peak_share)
     parts = Table(
         *("part", "GFLOP", "share of FLOPs", "share of time", "share of peak"),
-        title=f"{last.threads} threads, {last.batch} slices",
+        title=f"by part: threads {best.threads}, slices {best.batch}",
     )
-    for part in last.parts:
+    for part in best.parts:
         shares = (part.flop_share, part.time_share, part.peak_share)
         parts.add_row(part.name, f"{part.gflop:.2f}", *(f"{share:.1%}" for share in shares))
     console.print(parts)

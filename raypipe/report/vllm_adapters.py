@@ -6,8 +6,10 @@ vLLM tells adapters apart by a number; other weights under an old id get a new o
 is in its cache is never taken for them. Several threads may use a table.
 """
 
+import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from raypipe.errors import ConfigError
@@ -88,3 +90,30 @@ class AdapterTable:
                     f"{sorted(self._adapters) or 'none'}"
                 )
             return self._adapters[adapter_id]
+
+
+class Turns:
+    """Lets requests with and without an adapter take turns, as vLLM on a CPU needs it.
+
+    vLLM 0.32 marks a request without an adapter by the index -1, which its CPU kernels take for the
+    last adapter as soon as one batch holds both kinds: the wrong weights answer, in silence.
+    """
+
+    def __init__(self) -> None:
+        self._free = asyncio.Condition()
+        self._adapted = False
+        self._active = 0
+
+    @asynccontextmanager
+    async def turn(self, adapted: bool) -> AsyncIterator[None]:
+        """Wait until no request of the other kind is decoded; many of one kind run together."""
+        async with self._free:
+            await self._free.wait_for(lambda: not self._active or self._adapted == adapted)
+            self._adapted = adapted
+            self._active += 1
+        try:
+            yield
+        finally:
+            async with self._free:
+                self._active -= 1
+                self._free.notify_all()

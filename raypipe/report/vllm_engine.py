@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 
 from raypipe.errors import ConfigError, EngineError
@@ -21,7 +22,7 @@ from raypipe.report.adapter import AdapterSource
 from raypipe.report.config import VllmConfig
 from raypipe.report.engine import Candidate, Completion, FinishReason, GenerationRequest
 from raypipe.report.model_source import ModelSource
-from raypipe.report.vllm_adapters import AdapterTable
+from raypipe.report.vllm_adapters import AdapterTable, Turns
 from raypipe.report.vllm_requests import Grammars, candidates, sampling, search
 from raypipe.report.vllm_settings import engine_arguments, environment, start_environment
 
@@ -59,6 +60,7 @@ class VllmEngine:
         self._engine: Any = None
         self._grammars: Grammars | None = None  # of this engine; made for the first beam search
         self._in_flight = 0  # touched in the event loop alone
+        self._turns: Turns | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -136,6 +138,7 @@ class VllmEngine:
     async def _start(self) -> None:
         with environment(start_environment(self._source, self._config)):
             from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
             try:
@@ -148,6 +151,8 @@ class VllmEngine:
                     f"the vLLM engine did not start ({type(error).__name__}: {error}); set "
                     "report.vllm.log_level to INFO to see why"
                 ) from error
+        if self._max_loras and current_platform.is_cpu() and self._turns is None:
+            self._turns = Turns()
         for adapter in self._adapters.sources:
             await self._load(adapter)
 
@@ -171,7 +176,9 @@ class VllmEngine:
         waves = math.ceil(self._in_flight / self._config.max_num_seqs)
 
         async def answer(index: int) -> None:
-            completion = await self._answer(requests[index], self._request_timeout_s * waves)
+            timeout_s = self._request_timeout_s * waves
+            async with self._turn(requests[index]):
+                completion = await self._answer(requests[index], timeout_s)
             if completion is not None:
                 done[index] = completion
 
@@ -179,6 +186,11 @@ class VllmEngine:
             await asyncio.gather(*(answer(i) for i in open_requests))
         finally:
             self._in_flight -= len(open_requests)
+
+    def _turn(self, request: GenerationRequest) -> AbstractAsyncContextManager[None]:
+        if self._turns is None:
+            return nullcontext()
+        return self._turns.turn(request.adapter is not None)
 
     async def _answer(self, request: GenerationRequest, timeout_s: float) -> Completion | None:
         """One completion; None where the engine died."""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -192,9 +192,13 @@ def draw(
 def checkpoint_info(
     config: TrainDetectorConfig, sizes: NetworkConfig, fingerprint: str, metrics: dict[str, float]
 ) -> CheckpointInfo:
-    """What the weights of a run say of themselves."""
+    """What the weights of a run say of themselves: no path, since paths may name people."""
+    told = config.model_dump(mode="json", exclude={"output", "store", "validation_store"})
+    told["init"] = PurePath(told["init"]).name
+    for part in ("data", "validation", "calibration"):
+        told[part]["backgrounds"] = [PurePath(path).name for path in told[part]["backgrounds"]]
     training = {
-        "config": config.model_dump(mode="json", exclude={"output", "store", "validation_store"}),
+        "config": told,
         "metrics": {key: round(value, 4) for key, value in metrics.items()},
     }
     return CheckpointInfo(

@@ -9,6 +9,8 @@ from raypipe.model.heads import cell_centers
 from raypipe.model.network import Network, NetworkConfig, config_for
 
 GRAPH = load_graph()
+CHANNELS = 9
+"""Three windows of a slice and of its neighbours."""
 
 
 def build(strategy: Strategy = "full") -> Network:
@@ -22,7 +24,7 @@ def test_small_network_is_small_and_its_shapes_fit() -> None:
     assert sum(p.numel() for p in network.parameters()) < 3_000_000
     config = network.config
     with torch.inference_mode():
-        output = network(torch.rand(2, 3, 256, 256))
+        output = network(torch.rand(2, CHANNELS, 256, 256))
     cells = sum((256 // s) ** 2 for s in (4, 8, 16, 32))
     assert network.strides == (4, 8, 16, 32)
     assert output.head.class_logits_bnk.shape == (2, cells, len(config.labels))
@@ -38,7 +40,7 @@ def test_small_network_is_small_and_its_shapes_fit() -> None:
 
 def test_boxes_start_at_their_cells() -> None:
     with torch.inference_mode():
-        boxes = build()(torch.rand(1, 3, 256, 256)).head.box_bn4[0]
+        boxes = build()(torch.rand(1, CHANNELS, 256, 256)).head.box_bn4[0]
     first = cell_centers(64, 64, 4, "cpu")
     assert first[0].tolist() == [2.0, 2.0] and first[1].tolist() == [6.0, 2.0]
     assert (boxes[: 64 * 64, :2] - first).abs().max() < 4 * 2
@@ -48,13 +50,14 @@ def test_paper_network_has_the_same_levels() -> None:
     with torch.device("meta"):
         network = Network(config_for(GRAPH, size="paper"), GRAPH)
     assert network.strides == (4, 8, 16, 32)
+    assert network.config.context_slices == 1  # the paper's input: 3 x 256 x 256
     assert sum(p.numel() for p in network.encoder.parameters()) > 30e6
 
 
 @pytest.mark.parametrize("strategy", ["base", "knowledge_fusion", "adaptive_attention", "full"])
 def test_strategies_run_and_learn(strategy: Strategy) -> None:
     network = build(strategy).train()
-    output = network(torch.rand(1, 3, 256, 256))
+    output = network(torch.rand(1, CHANNELS, 256, 256))
     (output.head.class_logits_bnk.sum() + output.image_logits.sum()).backward()
     assert network.encoder.stem.weight.grad is not None
     if strategy == "base":
@@ -66,7 +69,7 @@ def test_strategies_run_and_learn(strategy: Strategy) -> None:
 
 
 def test_the_graph_changes_the_full_network_and_not_the_slots() -> None:
-    x = torch.rand(1, 3, 256, 256)
+    x = torch.rand(1, CHANNELS, 256, 256)
     for strategy, differs in (("full", True), ("adaptive_attention", False)):
         network = build(strategy)  # type: ignore[arg-type]
         with torch.inference_mode():

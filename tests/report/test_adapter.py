@@ -1,3 +1,4 @@
+import asyncio
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import s3fs
 from raypipe.errors import ConfigError
 from raypipe.report.adapter import adapter_id, describe_adapter, find_adapters
 from raypipe.report.config import ReportConfig
-from raypipe.report.vllm_adapters import AdapterTable
+from raypipe.report.vllm_adapters import AdapterTable, Turns
 
 
 def _adapter(folder: Path, weights: bytes = b"weights", **settings: object) -> Path:
@@ -106,3 +107,22 @@ def test_an_adapter_on_s3_is_fetched_once(
     assert find_adapters(config)["chest-v2"].weights_hash != source.weights_hash
     with pytest.raises(ConfigError, match="s3://adapters/none"):
         find_adapters(config.model_copy(update={"adapter": "s3://adapters/none"}))
+
+
+def test_requests_with_and_without_an_adapter_never_run_together() -> None:
+    now, seen = {True: 0, False: 0}, {True: 0, False: 0}
+
+    async def request(turns: Turns, adapted: bool) -> None:
+        async with turns.turn(adapted):
+            now[adapted] += 1
+            seen[adapted] = max(seen[adapted], now[adapted])
+            assert not now[not adapted]
+            await asyncio.sleep(0)
+            now[adapted] -= 1
+
+    async def all_of_them() -> None:
+        turns = Turns()
+        await asyncio.gather(*(request(turns, n % 3 == 0) for n in range(30)))
+
+    asyncio.run(all_of_them())
+    assert seen[True] > 1 and seen[False] > 1  # those of one kind do
