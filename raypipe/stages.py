@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from raypipe import __version__
+from raypipe.archive.header_text import header_text
 from raypipe.archive.identity import keyed_hash
 from raypipe.archive.manifest import series_ref
 from raypipe.archive.read import read_series
@@ -26,7 +27,15 @@ from raypipe.errors import EngineError, Reason, SeriesError, Status
 from raypipe.findings.assemble import assemble_findings
 from raypipe.geometry import Geometry
 from raypipe.sink.schema import RESULT_SCHEMA, finding_row, report_row, typed_finding
-from raypipe.types import Finding, Flag, ModelInput, Prediction, SeriesContext, Volume
+from raypipe.types import (
+    Finding,
+    Flag,
+    ModelInput,
+    Prediction,
+    SeriesContext,
+    SeriesRef,
+    Volume,
+)
 from raypipe.volume.assemble import to_volume
 from raypipe.volume.preprocess import preprocess
 
@@ -81,7 +90,9 @@ class Load:
         return _attempt(start_row(row), "load", partial(self._load, series=row))
 
     def _load(self, row: Row, series: Row) -> None:
-        read = read_series(series_ref(series), self._config.archive)
+        ref = series_ref(series)
+        row["header_text"] = self._header_text(ref)
+        read = read_series(ref, self._config.archive)
         volume = to_volume(read, self._config.volume)
         row["volume"] = volume
         row["shape_zyx"] = list(volume.geometry.shape_zyx)
@@ -90,6 +101,16 @@ class Load:
         if volume.thickness_mm is not None:
             row["thickness_mm"] = volume.thickness_mm
         row["flags"] = sorted({*row["flags"], *(flag.value for flag in volume.flags)})
+
+    def _header_text(self, ref: SeriesRef) -> list[Row] | None:
+        """The text that the config lets into a prompt, made harmless; None where it lets none."""
+        from raypipe.report.request import escaped
+
+        allowed = self._config.report.allow_header_text
+        if not allowed:
+            return None
+        found = header_text(ref, allowed, self._config.archive.storage)
+        return [{"name": name, "value": escaped(text)} for name, text in found.items()]
 
 
 class Prepare:
@@ -148,7 +169,10 @@ class Detect:
             has_hu=Flag.NO_HU not in row["flags"],
             config=self._findings,
         )
-        row["findings"] = [finding_row(f, self._instance_id(f.instance_uid)) for f in findings]
+        has_scale = Flag.NO_GEOMETRY not in row["flags"]
+        row["findings"] = [
+            finding_row(f, self._instance_id(f.instance_uid), has_scale=has_scale) for f in findings
+        ]
         row["features"] = prediction.features.tolist()
         row["label_scores"] = [
             {"label": label, "score": score}
@@ -250,6 +274,7 @@ def _context(row: Row) -> SeriesContext:
         kvp=row["kvp"],
         contrast=row["contrast"],
         flags=tuple(Flag(flag) for flag in row["flags"]),
+        header_text=tuple((p["name"], p["value"]) for p in row.get("header_text") or ()),
     )
 
 
