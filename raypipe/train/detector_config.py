@@ -56,6 +56,9 @@ class TrainDetectorConfig(Settings):
     clip_norm: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights")
     precision: Literal["float32", "bfloat16"] = Field(default="float32", description="forward")
+    checkpoint_activations: bool = Field(
+        default=False, description="compute the encoder's layers again on the way back, for memory"
+    )
     parallel: Literal["ddp", "fsdp"] = Field(default="ddp", description="over several workers")
     workers: int = Field(default=1, gt=0, description="training processes")
     threads: int = Field(default=1, gt=0, description="CPU threads of each worker")

@@ -66,9 +66,12 @@ class Place:
 
 def network_config(config: TrainDetectorConfig) -> NetworkConfig:
     """The network that a run trains."""
-    return config_for(load_graph(), size=config.size).model_copy(
-        update={"strategy": config.strategy}
-    )
+    sizes = config_for(load_graph(), size=config.size)
+    told: dict[str, Any] = {"strategy": config.strategy}
+    if config.checkpoint_activations:
+        saving = {"checkpoint_activations": True}
+        told["encoder"] = sizes.resolved_encoder.model_copy(update=saving)
+    return sizes.model_copy(update=told)
 
 
 def run(
@@ -93,7 +96,9 @@ def run(
     torch.set_num_threads(config.threads)
     network = _start_network(config)
     sizes, strides = network.config, network.strides
+    scalars = frozenset(name for name, p in network.named_parameters() if p.ndim == 0)
     state = new_state(_wrapped(network.to(place.device), config, place), config)
+    state.scalars = scalars
     if saved is not None:
         restore(state, saved)
     rules = _to(make_rules(load_graph(), sizes), place.device)
@@ -142,6 +147,12 @@ def _wrapped(network: Network, config: TrainDetectorConfig, place: Place) -> nn.
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
+        # what is sharded is contiguous and has an axis; maps stay channels-last all the same
+        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        for module in network.modules():
+            for name, value in list(module.named_parameters(recurse=False)):
+                if value.ndim == 0:
+                    setattr(module, name, nn.Parameter(value.detach().reshape(1)))
         mesh = init_device_mesh(torch.device(place.device).type, (place.world,))
         for stage in network.encoder.stages:
             fully_shard(stage, mesh=mesh)

@@ -54,7 +54,12 @@ def make_optimizer(network: nn.Module, config: TrainDetectorConfig) -> torch.opt
 
 @dataclass(kw_only=True, eq=False)
 class TrainState:
-    """What a run carries from step to step; `step` is the number of finished steps."""
+    """What a run carries from step to step.
+
+    Args:
+        step: number of finished steps.
+        scalars: parameters without an axis in a bare network; sharded ones have one of length 1.
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -62,6 +67,7 @@ class TrainState:
     step: int = 0
     best: float = -1.0
     stale: int = 0
+    scalars: frozenset[str] = frozenset()
 
 
 def new_state(network: nn.Module, config: TrainDetectorConfig) -> TrainState:
@@ -131,22 +137,34 @@ def averaged_weights(state: TrainState) -> dict[str, Tensor]:
     with torch.no_grad():
         for key, value in state.network.named_parameters():
             value.copy_(state.average[key])
-        full = _whole(state.network)
+        full = _whole(state)
         for key, value in state.network.named_parameters():
             value.copy_(own[key])
     return full
 
 
-def _whole(network: nn.Module) -> dict[str, Tensor]:
+def _whole(state: TrainState) -> dict[str, Tensor]:
     """Copies of all weights and buffers; on a CPU the state dict is the live weights."""
-    full = get_model_state_dict(network, options=_FULL)
-    return {k: v.detach().clone() for k, v in full.items() if isinstance(v, Tensor)}
+    full = get_model_state_dict(state.network, options=_FULL)
+    return {
+        k: v.detach().clone().reshape(() if k in state.scalars else v.shape)
+        for k, v in full.items()
+        if isinstance(v, Tensor)
+    }
+
+
+def _load(state: TrainState, saved: Mapping[str, Tensor]) -> None:
+    """Set all weights and buffers from copies that _whole made, sharded or not."""
+    own: Mapping[str, Any] = get_model_state_dict(state.network)
+    fitting: dict[str, Any] = {k: v.reshape(own[k].shape) for k, v in saved.items()}
+    options = StateDictOptions(full_state_dict=True)
+    set_model_state_dict(state.network, fitting, options=options)
 
 
 def state_to_save(state: TrainState) -> dict[str, Any]:
     """Everything that a restart needs; every worker has to call it."""
     return {
-        "model": _whole(state.network),
+        "model": _whole(state),
         "optimizer": copy.deepcopy(
             get_optimizer_state_dict(state.network, state.optimizer, options=_FULL)
         ),
@@ -160,10 +178,10 @@ def state_to_save(state: TrainState) -> dict[str, Any]:
 def restore(state: TrainState, saved: Mapping[str, Any]) -> None:
     """Go on from what state_to_save returned."""
     full = StateDictOptions(full_state_dict=True)
-    set_model_state_dict(state.network, dict(saved["average"]), options=full)
+    _load(state, saved["average"])
     with torch.no_grad():
         for key, value in state.network.named_parameters():
             state.average[key].copy_(value)
-    set_model_state_dict(state.network, dict(saved["model"]), options=full)
+    _load(state, saved["model"])
     set_optimizer_state_dict(state.network, state.optimizer, dict(saved["optimizer"]), options=full)
     state.step, state.best, state.stale = saved["step"], saved["best"], saved["stale"]
