@@ -98,18 +98,18 @@ def test_random_finding_sets_give_true_reports(
 
 
 def test_the_text_does_not_depend_on_the_batch(vllm_engine: VllmEngine) -> None:
-    many = _requests() * 4
+    many = _requests() * 2
     together = [c.text for c in vllm_engine.generate(many)]
     alone = [vllm_engine.generate([request])[0].text for request in _requests()]
-    assert together == alone * 4
+    assert together == alone * 2
 
 
 def test_concurrent_calls_get_their_own_answers(vllm_engine: VllmEngine) -> None:
     alone = [vllm_engine.generate([request])[0].text for request in _requests()]
     with ThreadPoolExecutor(3) as pool:
-        calls = [pool.submit(vllm_engine.generate, [request] * 2) for request in _requests() * 2]
+        calls = [pool.submit(vllm_engine.generate, [request] * 2) for request in _requests()]
         texts = [[c.text for c in call.result()] for call in calls]
-    assert texts == [[text] * 2 for text in alone] * 2
+    assert texts == [[text] * 2 for text in alone]
     assert vllm_engine._in_flight == 0
 
 
@@ -141,13 +141,13 @@ def test_the_same_id_gives_the_same_text_in_batch_and_online(
             "adapter": "chest-v1",
         }
     )
-    reports = Reporter(config, vllm_engine).describe(INPUTS * 2)
+    reports = Reporter(config, vllm_engine).describe(INPUTS)
     assert all("chest-v1" in report.model and not report.needs_review for report in reports)
     online = [
         vllm_engine.generate([build_request(plan_of(one, config), config, "chest-v1")])[0].text
         for one in INPUTS
     ]
-    for report, text in zip(reports, online * 2, strict=True):
+    for report, text in zip(reports, online, strict=True):
         said = [s.text for s in (*report.findings, *report.impression)]
         assert said == [line for line in text.splitlines() if not line.endswith(":")]
 
@@ -155,7 +155,7 @@ def test_the_same_id_gives_the_same_text_in_batch_and_online(
 def test_an_adapter_that_does_not_fit_is_refused(vllm_engine: VllmEngine, tmp_path: Path) -> None:
     model = find_model("smollm2").location
     high = describe_adapter("high", write_adapter(tmp_path / "high", model, rank=32))
-    with pytest.raises(ConfigError, match="max_lora_rank is 16"):
+    with pytest.raises(ConfigError, match="max_lora_rank is 8"):
         vllm_engine.add_adapter(high)
     broken = write_adapter(tmp_path / "broken", model)
     (broken / "adapter_model.safetensors").write_bytes(b"no weights")
