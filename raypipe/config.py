@@ -62,8 +62,7 @@ class ActorPool(Settings):
     concurrent_batches: int = Field(
         1,
         ge=1,
-        description="Calls that one actor works on at a time; an engine decodes them together, so "
-        "that it never waits for the longest report of a batch.",
+        description="Calls that one actor works on at a time.",
     )
 
     @model_validator(mode="after")
@@ -71,6 +70,26 @@ class ActorPool(Settings):
         if self.max_size < self.min_size:
             raise ValueError(f"max_size {self.max_size} must be at least min_size {self.min_size}")
         return self
+
+
+class DetectPool(ActorPool):
+    """Actors that hold a network."""
+
+    max_size: int = Field(2, ge=1, description="Actors at most; the pool grows under load.")
+
+
+class DescribePool(ActorPool):
+    """Actors that hold an engine."""
+
+    batch_series: int = Field(
+        8, ge=1, description="Series that one call works on; rows are committed in this number."
+    )
+    concurrent_batches: int = Field(
+        3,
+        ge=1,
+        description="Calls that one engine decodes together, so that it never waits for the "
+        "longest report of a batch.",
+    )
 
 
 class RunConfig(Settings):
@@ -85,8 +104,8 @@ class RunConfig(Settings):
         None, gt=0, description="Object store of a Ray started here, in GiB; Ray's default if null."
     )
     load: TaskPool = TaskPool()
-    detect: ActorPool = ActorPool(max_size=2)
-    describe: ActorPool = ActorPool(batch_series=8, concurrent_batches=3)
+    detect: DetectPool = DetectPool()
+    describe: DescribePool = DescribePool()
     price_per_hour: float = Field(
         0.0, ge=0, description="Price of the whole cluster for one hour, in `currency`."
     )

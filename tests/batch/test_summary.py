@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from raypipe.batch.summary import summarize
-from raypipe.config import ActorPool, RunConfig
+from raypipe.config import DetectPool, RunConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -22,7 +22,7 @@ def test_summary_tells_this_run_from_earlier_ones() -> None:
         9, status="rejected", reason="localizer", flags=None, findings=None, report=None
     )
     rows = [_row(-5), _row(5), _row(8), rejected]
-    run = RunConfig(price_per_hour=36.0, detect=ActorPool(min_size=1, max_size=2))
+    run = RunConfig(price_per_hour=36.0, detect=DetectPool(min_size=1, max_size=2))
     summary = summarize(rows, started_at=START, wall_s=10.0, in_manifest=5, run=run)
     assert (summary.series_done_before, summary.series_done, summary.series_left) == (1, 3, 1)
     assert summary.status_counts == {"ok": 3, "rejected": 1}
