@@ -28,8 +28,9 @@ from raypipe.evaluate.plot_style import save_figure
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
 from raypipe.findings.assemble import assemble_findings
 from raypipe.findings.decode import FindingsConfig, decode
+from raypipe.geometry import Box
 from raypipe.model.detector import Detector
-from raypipe.phantom import slice_boxes
+from raypipe.phantom import Lesion, slice_boxes
 from raypipe.settings import Settings
 from raypipe.train.backgrounds import Filled, fill, load_volumes, measure_background
 from raypipe.train.calibrate import HIT_IOU, LOWEST, whole_series
@@ -73,14 +74,6 @@ class LesionBenchResult(Settings):
     def map50(self) -> Measure:
         """The main number: AP on slices at IoU 0.5, mean over labels."""
         return self.slices.measure("box", "ap", MACRO, iou=SLICE_IOU)
-
-    @property
-    def map50_subtle(self) -> Measure | None:
-        """The same where all but subtle lesions are ignored; None where none is subtle."""
-        try:
-            return self.slices.measure("box", "ap", MACRO, iou=SLICE_IOU, group="subtle")
-        except KeyError:
-            return None
 
     @property
     def sensitivity_at_1(self) -> Measure:
@@ -203,16 +196,7 @@ def compare(
     return Compared(
         truth=TruthSeries(
             series_key=key,
-            lesions=tuple(
-                TruthLesion(
-                    label=lesion.label,
-                    box_zyx=lesion.box_zyx,
-                    diameter_mm=lesion.diameter_mm,
-                    contrast_hu=lesion.contrast_hu,
-                    subtle=lesion.subtle,
-                )
-                for lesion in filled.lesions
-            ),
+            lesions=tuple(_truth(lesion, lesion.box_zyx) for lesion in filled.lesions),
             cluster_key=cluster,
         ),
         claims=_claimed_findings(detector, filled, key, model_input, prediction),
@@ -236,23 +220,24 @@ def slice_truths(
     lesion_map = on_grid(filled.lesion_map, filled.volume.geometry, model_input.geometry)
     truths = []
     for z in range(len(lesion_map)):
-        seen = [
-            (filled.lesions[number], box)
+        lesions = tuple(
+            _truth(filled.lesions[number], box)
             for number, box in slice_boxes(lesion_map, z)
             if np.count_nonzero(lesion_map[z] == number + 1) >= LEAST_PIXELS
-        ]
-        lesions = tuple(
-            TruthLesion(
-                label=lesion.label,
-                box_zyx=box,
-                diameter_mm=lesion.diameter_mm,
-                contrast_hu=lesion.contrast_hu,
-                subtle=lesion.subtle,
-            )
-            for lesion, box in seen
         )
         truths.append(TruthSeries(series_key=f"{key}/{z}", lesions=lesions, cluster_key=cluster))
     return tuple(truths)
+
+
+def _truth(lesion: Lesion, box: Box) -> TruthLesion:
+    """A lesion with its box in the volume, or the one on a slice."""
+    return TruthLesion(
+        label=lesion.label,
+        box_zyx=box,
+        diameter_mm=lesion.diameter_mm,
+        contrast_hu=lesion.contrast_hu,
+        subtle=lesion.subtle,
+    )
 
 
 def _claimed_findings(

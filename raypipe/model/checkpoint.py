@@ -11,10 +11,10 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from raypipe.errors import CheckpointError
@@ -47,6 +47,9 @@ class CheckpointInfo(Settings):
     training: dict[str, Any] = Field(default={}, description="data, steps, metrics; to read only")
 
 
+Info = TypeVar("Info", bound=CheckpointInfo)
+
+
 def save_checkpoint(path: str | Path, state: dict[str, Tensor], info: CheckpointInfo) -> None:
     """Write weights (float32) and their info to one safetensors file."""
     from safetensors.torch import save
@@ -73,18 +76,30 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], CheckpointInfo
         CheckpointError: the file is missing, damaged or of another format.
     """
     data = _read(str(path))
+    try:
+        return parse_checkpoint(data, CheckpointInfo)
+    except ValueError as error:
+        raise CheckpointError(
+            f"weights: {path} is no raypipe checkpoint of format {FORMAT} "
+            f"({type(error.__cause__ or error).__name__}); train or fetch it again"
+        ) from error
+
+
+def parse_checkpoint(data: bytes, kind: type[Info]) -> tuple[dict[str, Tensor], Info, str]:
+    """Tensors, info of the given kind, and the first 16 hex digits of the sha256.
+
+    Raises:
+        ValueError: the bytes are no safetensors, or their info is missing or of another kind.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         tensors: dict[str, Tensor] = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        info = CheckpointInfo.model_validate_json(header["__metadata__"]["raypipe"])
-    except (SafetensorError, KeyError, ValidationError, ValueError) as error:
-        raise CheckpointError(
-            f"weights: {path} is no raypipe checkpoint of format {FORMAT} "
-            f"({type(error).__name__}); train or fetch it again"
-        ) from error
+        info = kind.model_validate_json(header["__metadata__"]["raypipe"])
+    except (SafetensorError, KeyError) as error:
+        raise ValueError("no safetensors with an info of raypipe") from error
     return tensors, info, hashlib.sha256(data).hexdigest()[:16]
 
 

@@ -4,6 +4,7 @@ In: windowed slices (B, 3 * context_slices, 256, 256), 0..1. Out: NetworkOutput.
 Does not know: HU, series, files.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from raypipe.model import encoder as encoders
 from raypipe.model.encoder import Encoder, EncoderConfig
 from raypipe.model.enhancement import Enhancement, FreeSlots, GraphEncoder, Strategy, node_table
 from raypipe.model.heads import BoxHead, HeadOutput, ImageHead
-from raypipe.model.pyramid import FeaturePyramid
+from raypipe.model.pyramid import FeaturePyramid, Pyramid
 from raypipe.settings import Settings
 
 FINEST_STRIDE = 4
@@ -116,14 +117,8 @@ class Network(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> NetworkOutput:
         """(B, 3 * context_slices, 256, 256) in 0..1, the windows of each slice side by side."""
-        laterals = self.pyramid.lateral(self.encoder(x_bchw)[self.first :])
-        if self.nodes is not None:
-            nodes_nd = self.nodes()
-            laterals[1:] = [
-                enhance(lateral, nodes_nd)
-                for enhance, lateral in zip(self.enhancements, laterals[1:], strict=True)
-            ]
-        pyramid = self.pyramid(laterals)
+        maps = self.encoder(x_bchw)[self.first :]
+        pyramid = enhanced_pyramid(maps, self.pyramid, self.nodes, self.enhancements)
         # the sharpest evidence of the finest attention beside the whole slice's vector
         peak = pyramid.maps[1].amax(dim=(2, 3))
         features = torch.cat((pyramid.context_bc, peak), dim=1)
@@ -136,3 +131,21 @@ class Network(nn.Module):
             region_logits=logits[:, count:],
             features=features,
         )
+
+
+def enhanced_pyramid(
+    maps: Sequence[Tensor],
+    pyramid: FeaturePyramid,
+    nodes: GraphEncoder | FreeSlots | None,
+    enhancements: nn.ModuleList,
+) -> Pyramid:
+    """The pyramid over an encoder's maps, finest first; all but the finest read the nodes."""
+    laterals = pyramid.lateral(maps)
+    if nodes is not None:
+        nodes_nd = nodes()
+        laterals[1:] = [
+            enhance(lateral, nodes_nd)
+            for enhance, lateral in zip(enhancements, laterals[1:], strict=True)
+        ]
+    result: Pyramid = pyramid(laterals)
+    return result

@@ -10,19 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from raypipe.model.checkpoint import load_checkpoint, save_checkpoint
 from raypipe.model.config import DetectorConfig
 from raypipe.model.detector import Detector
 from raypipe.train.calibrate import calibrate, match_series, whole_series
 from raypipe.train.dataset import SampleStore
 from raypipe.train.detector_config import TrainDetectorConfig
-from raypipe.train.loop import Place, checkpoint_info, network_config, run
+from raypipe.train.loop import checkpoint_info, network_config, run
+from raypipe.train.ray_host import (
+    WEIGHTS_FILE,
+    absolute,
+    absolute_weights,
+    copy_to,
+    make_trainer,
+    own_place,
+    report_checkpoint,
+    saved_state,
+    weights_file,
+)
 from raypipe.train.synthesis import SynthesisConfig, make_store
-
-STATE_FILE = "state.pt"
-WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,44 +52,26 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
     Raises:
         ray.train.TrainingFailedError: a worker failed more often than max_failures.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train import CheckpointConfig
 
     train_store = _ready(store_folders(config)[0], config.data)
     validation_store = _ready(store_folders(config)[1], config.validation)
-    own_init = config.init not in ("", "default")
     told = config.model_copy(  # a worker may have another working folder
         update={
             "store": train_store,
             "validation_store": validation_store,
-            "init": absolute(config.init) if own_init else config.init,
+            "init": absolute_weights(config.init),
         }
     )
-    resources = {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"config": told.model_dump_json()},
-        scaling_config=ScalingConfig(
-            num_workers=config.workers,
-            use_gpu=config.use_gpu,
-            resources_per_worker=resources,
-        ),
-        run_config=RunConfig(
-            name=config.name,
-            storage_path=absolute(config.output),
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=2,
-                checkpoint_score_attribute="map50",
-                checkpoint_score_order="max",
-            ),
-        ),
+    checkpoints = CheckpointConfig(
+        num_to_keep=2, checkpoint_score_attribute="map50", checkpoint_score_order="max"
     )
+    trainer = make_trainer(_worker, config, told.model_dump_json(), checkpoints)
     result = trainer.fit()
     best = max(result.best_checkpoints or [], key=lambda pair: pair[1]["map50"], default=None)
     checkpoint, metrics = best if best is not None else (result.checkpoint, result.metrics)
     assert checkpoint is not None and metrics is not None  # the last step always reports one
-    target = f"{absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
+    target = weights_file(config)
     with checkpoint.as_directory() as folder, tempfile.TemporaryDirectory() as work:
         final = Path(work) / WEIGHTS_FILE
         of_series = finish(Path(folder) / WEIGHTS_FILE, final, config)
@@ -140,58 +128,20 @@ def _ready(folder: str, data: SynthesisConfig) -> str:
     return folder
 
 
-def absolute(path: str) -> str:
-    """A path that workers in another folder understand; addresses stay as they are."""
-    return path.rstrip("/") if "://" in path else str(Path(path).resolve())
-
-
-def copy_to(source: Path, target: str) -> None:
-    """Copy a local file to a path or address."""
-    import fsspec
-
-    with fsspec.open(target, "wb") as file:
-        file.write(source.read_bytes())
-
-
 def _worker(told: dict[str, Any]) -> None:
     """One worker under Ray Train."""
-    import ray.train
-    import ray.train.torch
-
     config = TrainDetectorConfig.model_validate_json(told["config"])
-    context = ray.train.get_context()
     stores = (SampleStore(config.store), SampleStore(config.validation_store))
-    local = "://" not in config.output
-    place = Place(
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        device=str(ray.train.torch.get_device()),
-        curves=Path(config.output).resolve() / config.name / "curves" if local else None,
-    )
+    place = own_place(config)
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
-        if place.rank != 0:
-            ray.train.report(metrics, checkpoint=None)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(state, Path(folder) / STATE_FILE)
+        def write(target: Path) -> None:
             info = checkpoint_info(config, network_config(config), stores[0].fingerprint, metrics)
-            save_checkpoint(Path(folder) / WEIGHTS_FILE, state["average"], info)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+            save_checkpoint(target, state["average"], info)
+
+        report_checkpoint(place, metrics, state, write)
 
     run(config, stores, place, report, saved_state())
-
-
-def saved_state() -> dict[str, Any] | None:
-    """The state of the last checkpoint, where there is one."""
-    import ray.train
-
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        saved: dict[str, Any] = torch.load(Path(folder) / STATE_FILE, weights_only=True)
-    return saved
 
 
 def describe(result: TrainResult) -> str:

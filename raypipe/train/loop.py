@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,8 @@ from raypipe.train.targets import Grid, make_grid
 from raypipe.train.validate import validate
 
 log = logging.getLogger(__name__)
+
+Batch = TypeVar("Batch")
 
 Report = Callable[[dict[str, float], dict[str, Any]], None]
 """Takes metrics and a state to save; every worker calls it at the same steps."""
@@ -103,7 +105,7 @@ def run(
         restore(state, saved)
     rules = _to(make_rules(load_graph(), sizes), place.device)
     grid = make_grid(strides, config.augment.patch_pixels)
-    curves = _curves(place)
+    curves = open_curves(place)
     for hu_bzhw, truth in _batches(config, store, sizes, grid, place, state.step):
         hu_bzhw, truth = hu_bzhw.to(place.device), _to(truth, place.device)
         channels_bchw = window_channels(hu_bzhw, NETWORK_WINDOWS, sizes.context_slices)
@@ -182,11 +184,16 @@ def _batches(
             store, indices[mine].tolist(), seeds[mine].tolist(), vocabulary, grid, config.augment
         )
 
+    return one_ahead(make, first_step, config.steps)
+
+
+def one_ahead(make: Callable[[int], Batch], first_step: int, steps: int) -> Iterator[Batch]:
+    """make(step) of every step left, each made in a thread while the one before is used."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(make, first_step)
-        for step in range(first_step, config.steps):
+        for step in range(first_step, steps):
             ready = coming.result()
-            if step + 1 < config.steps:
+            if step + 1 < steps:
                 coming = pool.submit(make, step + 1)
             yield ready
 
@@ -255,7 +262,8 @@ def _to(batch: Any, device: str) -> Any:
     return type(batch)(**moved)
 
 
-def _curves(place: Place) -> Any:
+def open_curves(place: Place) -> Any:
+    """The first worker's TensorBoard writer; None for the others or without a folder."""
     if place.curves is None or place.rank != 0:
         return None
     from torch.utils.tensorboard import SummaryWriter

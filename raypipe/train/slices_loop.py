@@ -6,7 +6,6 @@ metrics and a state to save. Does not know: Ray, storage, where slices come from
 
 import logging
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -19,8 +18,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own short name
 from raypipe.errors import ConfigError
 from raypipe.knowledge.windows import NETWORK_WINDOWS
 from raypipe.model.detector import window_channels
-from raypipe.train.detector_config import TrainDetectorConfig
-from raypipe.train.loop import Place, Report
+from raypipe.train.loop import Place, Report, one_ahead, open_curves
 from raypipe.train.slices import Indices, SliceFolder, Split
 from raypipe.train.slices_config import TrainSlicesConfig
 from raypipe.train.slices_model import SliceClassifier, SlicePredictor, slice_info, start_classifier
@@ -31,6 +29,7 @@ from raypipe.train.step import (
     learning_rate,
     mean_over_workers,
     new_state,
+    optimise,
     restore,
     state_to_save,
 )
@@ -57,37 +56,27 @@ def run(
         saved: what report was given before, to go on from there.
     """
     torch.set_num_threads(config.threads)
-    told = schedule(config)
     bare = start_classifier(config, len(folder.classes), folder.fingerprint).to(place.device)
     network = nn.parallel.DistributedDataParallel(bare) if place.world > 1 else bare
-    state = new_state(network, told)
+    state = new_state(network, config)
     if saved is not None:
         restore(state, saved)
     weight_k = _class_weights(config, folder.classes).to(place.device)
     context = bare.config.context_slices
-    curves = _curves(place)
+    curves = open_curves(place)
     for hu_bzhw, target_bk in _batches(config, folder, parts.train, place, state.step):
         channels = window_channels(hu_bzhw.to(place.device), NETWORK_WINDOWS, context)
         loss = _step(state, channels, target_bk.to(place.device), weight_k, config)
         if state.step % config.log_every == 0:
-            _log(curves, {"loss": float(mean_over_workers(loss))}, state.step, told)
+            _log(curves, {"loss": float(mean_over_workers(loss))}, state.step, config)
         if state.step % config.checkpoint_every and state.step < config.steps:
             continue
         metrics = {"loss": float(mean_over_workers(loss))}
         metrics |= _validated(state, folder, parts, config, place)
-        _log(curves, metrics, state.step, told)
+        _log(curves, metrics, state.step, config)
         state.best = max(state.best, metrics["accuracy"])
         report({**metrics, "step": float(state.step)}, state_to_save(state))
     return state
-
-
-def schedule(config: TrainSlicesConfig) -> TrainDetectorConfig:
-    """The optimiser and its schedule, as the training of the detector is told them."""
-    same = (
-        "name output steps batch_slices learning_rate warmup_share weight_decay clip_norm ema "
-        "workers threads seed"
-    )
-    return TrainDetectorConfig.model_validate({key: getattr(config, key) for key in same.split()})
 
 
 def _step(
@@ -98,9 +87,6 @@ def _step(
     config: TrainSlicesConfig,
 ) -> Tensor:
     """One optimiser step on this worker's part of the batch; the loss, detached."""
-    told = schedule(config)
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.step, told)
     # dropout depends on seed and step alone, so that a run that was stopped goes on the same
     torch.manual_seed(hash((config.seed, state.step)) % 2**63)
     state.network.train()
@@ -108,15 +94,7 @@ def _step(
     loss = F.cross_entropy(
         logits, target_bk, weight=weight_k, label_smoothing=config.label_smoothing
     )
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
-    state.optimizer.step()
-    state.step += 1
-    decay = min(config.ema, (1.0 + state.step) / (10.0 + state.step))
-    with torch.no_grad():
-        for key, value in state.network.named_parameters():
-            state.average[key].lerp_(value, 1.0 - decay)
+    optimise(state, loss, config)
     return loss.detach()
 
 
@@ -147,13 +125,7 @@ def _batches(
             hu, target = (mix * x + (1.0 - mix) * x.flip(0) for x in (hu, target))
         return hu, target
 
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(make, first_step)
-        for step in range(first_step, config.steps):
-            ready = coming.result()
-            if step + 1 < config.steps:
-                coming = pool.submit(make, step + 1)
-            yield ready
+    return one_ahead(make, first_step, config.steps)
 
 
 def draw_weights(label_s: Indices, balance: float) -> NDArray[np.float64]:
@@ -234,20 +206,12 @@ def probabilities(
     )
 
 
-def _curves(place: Place) -> Any:
-    if place.curves is None or place.rank != 0:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(place.curves))
-
-
-def _log(curves: Any, values: Mapping[str, float], step: int, told: TrainDetectorConfig) -> None:
+def _log(curves: Any, values: Mapping[str, float], step: int, config: TrainSlicesConfig) -> None:
     shown = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-    log.info("step %d of %d: %s", step, told.steps, shown)
+    log.info("step %d of %d: %s", step, config.steps, shown)
     if curves is None:
         return
     for name, value in values.items():
         curves.add_scalar(name, value, step)
-    curves.add_scalar("learning_rate", learning_rate(step - 1, told), step)
+    curves.add_scalar("learning_rate", learning_rate(step - 1, config), step)
     curves.flush()

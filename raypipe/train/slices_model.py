@@ -6,16 +6,13 @@ safetensors, probabilities. Does not know: training, parts of a data set.
 Shape suffixes: B slices, Z a slice and its neighbours, H W pixels, C channels, K classes.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from raypipe.errors import CheckpointError
@@ -26,10 +23,10 @@ from raypipe.model.checkpoint import (
     check_fingerprint,
     check_state,
     load_checkpoint,
-    save_checkpoint,
+    parse_checkpoint,
 )
 from raypipe.model.detector import window_channels
-from raypipe.model.network import Network, NetworkConfig, config_for
+from raypipe.model.network import Network, NetworkConfig, config_for, enhanced_pyramid
 from raypipe.train.slices_config import TrainSlicesConfig, ViewConfig
 from raypipe.train.slices_views import plain_views
 from raypipe.types import HuArray
@@ -64,14 +61,8 @@ class SliceClassifier(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> Tensor:
         """(B, 3 * context_slices, H, W) in 0..1 -> logits (B, K)."""
-        laterals = self.pyramid.lateral(self.encoder(x_bchw)[self.first :])
-        if self.nodes is not None:
-            nodes_nd = self.nodes()
-            laterals[1:] = [
-                enhance(lateral, nodes_nd)
-                for enhance, lateral in zip(self.enhancements, laterals[1:], strict=True)
-            ]
-        pyramid = self.pyramid(laterals)
+        maps = self.encoder(x_bchw)[self.first :]
+        pyramid = enhanced_pyramid(maps, self.pyramid, self.nodes, self.enhancements)
         # beside the whole slice the sharpest evidence of the two finest levels: stones are small
         peaks = [level.amax(dim=(2, 3)) for level in pyramid.maps[:2]]
         logits: Tensor = self.head(torch.cat((pyramid.context_bc, *peaks), dim=1))
@@ -107,14 +98,16 @@ def start_classifier(config: TrainSlicesConfig, classes: int, fingerprint: str) 
 
 
 def slice_info(config: TrainSlicesConfig, classes: Sequence[str], fingerprint: str) -> SliceInfo:
-    """What the weights of a run say of themselves; metrics come later."""
+    """What the weights of a run say of themselves; no path, and metrics come later."""
+    told = config.model_dump(mode="json", exclude={"output", "data", "store"})
+    told["init"] = PurePath(told["init"]).name
     return SliceInfo(
         network=network_sizes(config),
         fingerprint=fingerprint,
         windows=NETWORK_WINDOWS,
         classes=tuple(classes),
         view=config.view,
-        training={"config": config.model_dump(mode="json", exclude={"output", "data", "store"})},
+        training={"config": told},
     )
 
 
@@ -171,11 +164,6 @@ class SlicePredictor:
         return found.softmax(dim=1)
 
 
-def save_slice_weights(path: str | Path, state: dict[str, Tensor], info: SliceInfo) -> None:
-    """Write weights and their info to one safetensors file."""
-    save_checkpoint(path, state, info)
-
-
 def load_slice_weights(path: str | Path) -> tuple[dict[str, Tensor], SliceInfo, str]:
     """Read tensors, info and the first 16 hex digits of the file's sha256.
 
@@ -183,18 +171,14 @@ def load_slice_weights(path: str | Path) -> tuple[dict[str, Tensor], SliceInfo, 
         CheckpointError: the file is missing, damaged, or no slice classifier.
     """
     import fsspec
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
     try:
         with fsspec.open(str(path), "rb") as file:
             data: bytes = file.read()
-        tensors: dict[str, Tensor] = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        info = SliceInfo.model_validate_json(header["__metadata__"]["raypipe"])
-    except (OSError, SafetensorError, KeyError, ValidationError, ValueError) as error:
+        return parse_checkpoint(data, SliceInfo)
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"weights: {path} holds no slice classifier ({type(error).__name__}); "
+            f"weights: {path} holds no slice classifier "
+            f"({type(error.__cause__ or error).__name__}); "
             "name the file that `raypipe train slices` wrote"
         ) from error
-    return tensors, info, hashlib.sha256(data).hexdigest()[:16]

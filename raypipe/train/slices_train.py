@@ -9,17 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from raypipe.train.detector_loop import STATE_FILE, WEIGHTS_FILE, absolute, copy_to, saved_state
-from raypipe.train.loop import Place
+from raypipe.model.checkpoint import save_checkpoint
+from raypipe.train.ray_host import (
+    WEIGHTS_FILE,
+    absolute,
+    absolute_weights,
+    copy_to,
+    make_trainer,
+    own_place,
+    report_checkpoint,
+    saved_state,
+    weights_file,
+)
 from raypipe.train.slices import SliceFolder, read_folder, split
 from raypipe.train.slices_config import TrainSlicesConfig
 from raypipe.train.slices_loop import measure, run
 from raypipe.train.slices_model import (
     SlicePredictor,
     load_slice_weights,
-    save_slice_weights,
     slice_info,
 )
 
@@ -58,37 +65,23 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
         ConfigError: the folder holds no classes, or a class too few slices.
         ray.train.TrainingFailedError: a worker failed more often than max_failures.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train import CheckpointConfig
 
     folder = open_slices(config)
     parts = split(folder, config.split)
-    own_init = config.init not in ("", "default")
     told = config.model_copy(  # a worker may have another working folder
         update={
             "store": str(folder.folder.resolve()),
             "output": absolute(config.output),
-            "init": absolute(config.init) if own_init else config.init,
+            "init": absolute_weights(config.init),
         }
     )
-    resources = {"CPU": float(config.threads), **({"GPU": 1.0} if config.use_gpu else {})}
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"config": told.model_dump_json()},
-        scaling_config=ScalingConfig(
-            num_workers=config.workers, use_gpu=config.use_gpu, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=config.name,
-            storage_path=absolute(config.output),
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-        ),
-    )
+    checkpoints = CheckpointConfig(num_to_keep=1)
+    trainer = make_trainer(_worker, config, told.model_dump_json(), checkpoints)
     result = trainer.fit()
     assert result.checkpoint is not None and result.metrics is not None  # the last step has one
     metrics = {key: float(value) for key, value in result.metrics.items()}
-    target = f"{absolute(config.output)}/{config.name}/{WEIGHTS_FILE}"
+    target = weights_file(config)
     with result.checkpoint.as_directory() as at, tempfile.TemporaryDirectory() as work:
         weights = Path(at) / WEIGHTS_FILE
         if len(parts.test):
@@ -98,7 +91,7 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
         tensors, info, _ = load_slice_weights(weights)
         known = info.training | {"metrics": {k: round(v, 4) for k, v in metrics.items()}}
         final = Path(work) / WEIGHTS_FILE
-        save_slice_weights(final, tensors, info.model_copy(update={"training": known}))
+        save_checkpoint(final, tensors, info.model_copy(update={"training": known}))
         copy_to(final, target)
     counts = {name: len(getattr(parts, name)) for name in ("train", "validation", "test")}
     return SlicesResult(weights=target, classes=folder.classes, counts=counts, metrics=metrics)
@@ -106,29 +99,15 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
 
 def _worker(told: dict[str, Any]) -> None:
     """One worker under Ray Train."""
-    import ray.train
-    import ray.train.torch
-
     config = TrainSlicesConfig.model_validate_json(told["config"])
-    context = ray.train.get_context()
     folder = SliceFolder(config.store)
-    local = "://" not in config.output
-    place = Place(
-        rank=context.get_world_rank(),
-        world=context.get_world_size(),
-        device=str(ray.train.torch.get_device()),
-        curves=Path(config.output) / config.name / "curves" if local else None,
-    )
-
+    place = own_place(config)
     info = slice_info(config, folder.classes, folder.fingerprint)
 
     def report(metrics: dict[str, float], state: dict[str, Any]) -> None:
-        if place.rank != 0:
-            ray.train.report(metrics, checkpoint=None)
-            return
-        with tempfile.TemporaryDirectory() as work:
-            torch.save(state, Path(work) / STATE_FILE)
-            save_slice_weights(Path(work) / WEIGHTS_FILE, state["average"], info)
-            ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(work))
+        def write(target: Path) -> None:
+            save_checkpoint(target, state["average"], info)
+
+        report_checkpoint(place, metrics, state, write)
 
     run(config, folder, split(folder, config.split), place, report, saved_state())

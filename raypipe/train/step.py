@@ -8,7 +8,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,24 @@ from raypipe.train.knowledge_loss import KnowledgeRules
 from raypipe.train.losses import Truth, detection_loss
 
 
-def learning_rate(step: int, config: TrainDetectorConfig) -> float:
+class Schedule(Protocol):
+    """The part of a run's config that the optimiser follows; see TrainDetectorConfig."""
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def learning_rate(self) -> float: ...  # noqa: D102
+    @property
+    def warmup_share(self) -> float: ...  # noqa: D102
+    @property
+    def weight_decay(self) -> float: ...  # noqa: D102
+    @property
+    def clip_norm(self) -> float: ...  # noqa: D102
+    @property
+    def ema(self) -> float: ...  # noqa: D102
+
+
+def learning_rate(step: int, config: Schedule) -> float:
     """One cycle (Smith 2018): a cosine up to the peak, a cosine down to a thousandth."""
     rise = max(1, round(config.warmup_share * config.steps))
     if step < rise:
@@ -37,7 +54,7 @@ def learning_rate(step: int, config: TrainDetectorConfig) -> float:
     return high + (low - high) * 0.5 * (1.0 + math.cos(math.pi * part))
 
 
-def make_optimizer(network: nn.Module, config: TrainDetectorConfig) -> torch.optim.AdamW:
+def make_optimizer(network: nn.Module, config: Schedule) -> torch.optim.AdamW:
     """AdamW that decays matrices and kernels, not biases, norms, gates or embeddings."""
     decayed = [p for p in network.parameters() if p.ndim >= 2]
     plain = [p for p in network.parameters() if p.ndim < 2]
@@ -70,7 +87,7 @@ class TrainState:
     scalars: frozenset[str] = frozenset()
 
 
-def new_state(network: nn.Module, config: TrainDetectorConfig) -> TrainState:
+def new_state(network: nn.Module, config: Schedule) -> TrainState:
     """A state before the first step."""
     average = {key: value.detach().clone() for key, value in network.named_parameters()}
     return TrainState(network=network, optimizer=make_optimizer(network, config), average=average)
@@ -85,8 +102,6 @@ def train_step(
 ) -> dict[str, Tensor]:
     """One step on this worker's part of the batch; the terms of the loss, detached."""
     device = channels_bchw.device
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.step, config)
     state.network.train()
     channels_bchw = channels_bchw.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
@@ -99,13 +114,20 @@ def train_step(
         features=output.features,
     )
     terms = detection_loss(output, truth, rules, config.loss, mean_over_workers)
+    optimise(state, terms["total"], config)
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def optimise(state: TrainState, loss: Tensor, config: Schedule) -> None:
+    """Follow the gradient of a loss by one step of the schedule, and count it."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(state.step, config)
     state.optimizer.zero_grad(set_to_none=True)
-    terms["total"].backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
     state.optimizer.step()
     state.step += 1
     _update_average(state, config)
-    return {name: value.detach() for name, value in terms.items()}
 
 
 def mean_over_workers(value: Tensor) -> Tensor:
@@ -117,7 +139,7 @@ def mean_over_workers(value: Tensor) -> Tensor:
     return total / dist.get_world_size()
 
 
-def _update_average(state: TrainState, config: TrainDetectorConfig) -> None:
+def _update_average(state: TrainState, config: Schedule) -> None:
     """Exponential average of the weights; young averages follow faster."""
     decay = min(config.ema, (1.0 + state.step) / (10.0 + state.step))
     with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raypipe.errors import CheckpointError, ConfigError
-from raypipe.model.checkpoint import load_checkpoint
+from raypipe.model.checkpoint import load_checkpoint, save_checkpoint
 from raypipe.train import slices_loop
 from raypipe.train.loop import Place
 from raypipe.train.slices import SliceFolder, Split, read_folder, split
@@ -20,7 +20,6 @@ from raypipe.train.slices_loop import averaged_predictor, draw_weights, probabil
 from raypipe.train.slices_model import (
     SlicePredictor,
     load_slice_weights,
-    save_slice_weights,
     slice_info,
     start_classifier,
 )
@@ -114,7 +113,7 @@ def test_weights_come_back_as_they_were_written(
     state = run(CONFIG, folder, parts, Place(), lambda m, s: None)
     predictor = averaged_predictor(state, folder, CONFIG)
     info = slice_info(CONFIG, folder.classes, folder.fingerprint)
-    save_slice_weights(tmp_path / "w.safetensors", predictor.classifier.state_dict(), info)
+    save_checkpoint(tmp_path / "w.safetensors", predictor.classifier.state_dict(), info)
     again = SlicePredictor.load(tmp_path / "w.safetensors", folder.fingerprint)
     assert again.info.classes == ("Normal", "Tumor")
     one, two = (probabilities(p, folder, parts.test) for p in (predictor, again))
