@@ -1,7 +1,8 @@
-# make demo   set up, write a phantom archive, run the whole job on it
-# make test   set up, run the test suite
-# make lint   ruff, mypy --strict, import-linter
-# make lock   resolve configs/locks/cpu.txt anew (needs uv)
+# make demo       set up, write a phantom archive, run the whole job on it
+# make test       set up, run the test suite without the slow rest
+# make test-slow  the slow rest
+# make lint       ruff, mypy --strict, import-linter
+# make lock       resolve configs/locks/cpu.txt anew (needs uv)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,13 +11,16 @@ READY := $(VENV)/.ready
 # Tried only where the configured package indexes have no CPU build of PyTorch.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-slow lint lock clean
 
 demo: $(READY)
 	$(VENV)/bin/raypipe demo --output out/demo
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

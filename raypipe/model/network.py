@@ -16,7 +16,7 @@ from raypipe.model import encoder as encoders
 from raypipe.model.encoder import Encoder, EncoderConfig
 from raypipe.model.enhancement import Enhancement, FreeSlots, GraphEncoder, Strategy, node_table
 from raypipe.model.heads import BoxHead, HeadOutput, ImageHead
-from raypipe.model.pyramid import FeaturePyramid, Pyramid
+from raypipe.model.pyramid import FeaturePyramid, Pointwise, Pyramid
 from raypipe.settings import Settings
 
 FINEST_STRIDE = 4
@@ -37,6 +37,9 @@ class NetworkConfig(Settings):
     node_channels: int = Field(default=64, gt=0, description="width of a graph node")
     context_slices: Literal[1, 3] = Field(
         default=1, description="3: the network also sees the slices below and above"
+    )
+    tissues: tuple[str, ...] = Field(
+        default=(), description="tissues that training tells apart cell by cell; none: no such head"
     )
     strategy: Strategy = Field(default="full", description="how knowledge enters the features")
 
@@ -82,6 +85,7 @@ class NetworkOutput(NamedTuple):
     image_logits: Tensor  # (B, image labels)
     region_logits: Tensor  # (B, regions): chest, abdomen, head
     features: Tensor  # (B, 2 C)
+    tissue_logits: Tensor | None = None  # (B, tissues, H, W) on the finest level, in training only
 
 
 class Network(nn.Module):
@@ -114,6 +118,7 @@ class Network(nn.Module):
         values = sum(len(v) for v in config.attributes.values())
         self.box_head = BoxHead(width, len(config.labels), values, self.strides)
         self.image_head = ImageHead(width, len(config.image_labels) + len(REGIONS))
+        self.tissue_head = Pointwise(width, len(config.tissues)) if config.tissues else None
 
     def forward(self, x_bchw: Tensor) -> NetworkOutput:
         """(B, 3 * context_slices, 256, 256) in 0..1, the windows of each slice side by side."""
@@ -130,7 +135,14 @@ class Network(nn.Module):
             image_logits=logits[:, :count],
             region_logits=logits[:, count:],
             features=features,
+            tissue_logits=self._tissues(pyramid.maps[0]),
         )
+
+    def _tissues(self, finest_bchw: Tensor) -> Tensor | None:
+        if self.tissue_head is None or not self.training:
+            return None
+        logits: Tensor = self.tissue_head(finest_bchw)
+        return logits
 
 
 def enhanced_pyramid(

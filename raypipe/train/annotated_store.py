@@ -26,6 +26,7 @@ from raypipe.settings import Settings
 from raypipe.stages import Load, Prepare, geometry_of
 from raypipe.train.annotations import Annotation
 from raypipe.train.dataset import SliceSample, write_store
+from raypipe.train.tissues import unknown_tissues
 from raypipe.types import ModelInput
 
 log = logging.getLogger(__name__)
@@ -208,6 +209,7 @@ def annotated_samples(
                 subtle_m=np.zeros(len(seen), dtype=bool),
                 regions=(),
                 series=series,
+                tissues=unknown_tissues(),
             )
         )
     return samples

@@ -25,6 +25,7 @@ from raypipe.settings import Settings
 from raypipe.train.dataset import SampleStore, SliceSample
 from raypipe.train.losses import Truth
 from raypipe.train.targets import Grid, assign
+from raypipe.train.tissues import moved_tissues
 
 LESION_PATCHES = 0.8
 """Share of patches that are cut around a lesion where the slice has one."""
@@ -92,11 +93,13 @@ def make_batch(
         vocabulary, grid: of the network.
         augment: None leaves slices as they are.
     """
-    slices, truths = [], []
+    slices, truths, tissues = [], [], []
+    cells = grid.image_size // int(grid.stride_n[0])
     for index, seed in zip(indices, seeds, strict=True):
         sample = store[index]
-        hu, boxes = _augmented(sample, np.random.default_rng(seed), augment)
+        hu, boxes, theta = _augmented(sample, np.random.default_rng(seed), augment)
         slices.append(hu)
+        tissues.append(moved_tissues(sample.tissues, theta, cells))
         truths.append(_truth_of_slice(sample, boxes, vocabulary, grid))
     hu_bzhw = torch.from_numpy(np.stack(slices))
     index_bn, central_bn, label_bn, box_bn4, attribute_bna, image_bl, region_br = (
@@ -112,16 +115,17 @@ def make_batch(
         region_br=region_br,
         attention=_attention_targets(box_bn4, index_bn, grid),
         hu_bn=cell_hu(hu_bzhw[:, 1], grid),
+        tissue_bhw=torch.from_numpy(np.stack(tissues)).long(),
     )
 
 
 def _augmented(
     sample: SliceSample, rng: np.random.Generator, augment: AugmentConfig | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """HU (3, edge, edge) and boxes of a slice, varied; the same chance moves all three slices."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Tensor]:
+    """HU (3, edge, edge) and boxes of a slice, varied, and the movement (1, 2, 3) of all of it."""
     boxes = np.array(sample.boxes_m4, dtype=np.float32)
     if augment is None:
-        return np.asarray(sample.hu, dtype=np.float32), boxes
+        return np.asarray(sample.hu, dtype=np.float32), boxes, torch.eye(2, 3)[None]
     zoom = float(np.exp(rng.uniform(-augment.zoom, augment.zoom)))
     shift_xy = rng.uniform(-augment.shift_pixels, augment.shift_pixels, 2).astype(np.float32)
     middle = IMAGE_SIZE / 2
@@ -133,14 +137,15 @@ def _augmented(
     stack = np.asarray(sample.hu, dtype=np.float32)
     if rng.random() < augment.lone_share:
         stack = stack[[1, 1, 1]]
-    hu = _moved(stack, zoom, shift_xy - corner_xy, edge)
+    theta = _movement(zoom, shift_xy - corner_xy, edge)
+    hu = _moved(stack, theta, edge)
     gain = 1.0 + rng.uniform(-augment.hu_gain, augment.hu_gain)
     hu = (hu + 1000.0) * np.float32(gain) - 1000.0
     hu += np.float32(rng.uniform(-augment.hu_offset, augment.hu_offset))
     noise = rng.uniform(0, augment.noise_hu) * (rng.random() < 0.5)
     if noise > 0:
         hu = hu + np.float32(noise) * rng.standard_normal(hu.shape, np.float32)
-    return hu, boxes
+    return hu, boxes, theta
 
 
 def _corner(boxes: NDArray[np.float32], edge: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -151,15 +156,17 @@ def _corner(boxes: NDArray[np.float32], edge: int, rng: np.random.Generator) -> 
     return np.asarray(corner_xy.clip(0, IMAGE_SIZE - edge), np.float32)
 
 
-def _moved(
-    hu: NDArray[np.float32], zoom: float, shift_xy: NDArray[np.float32], edge: int
-) -> NDArray[np.float32]:
-    """Scale about the centre, shift, and keep the first `edge` rows and columns; air outside."""
+def _movement(zoom: float, shift_xy: NDArray[np.float32], edge: int) -> Tensor:
+    """Scale about the centre, shift, and keep the first `edge` rows and columns: (1, 2, 3)."""
     half, own = IMAGE_SIZE / 2, edge / 2
     x, y = ((own - half - float(shift)) / half / zoom for shift in shift_xy)
     scale = own / half / zoom
-    theta = torch.tensor([[scale, 0.0, x], [0.0, scale, y]])
-    where = F.affine_grid(theta[None], [1, 1, edge, edge], align_corners=False)
+    return torch.tensor([[[scale, 0.0, x], [0.0, scale, y]]])
+
+
+def _moved(hu: NDArray[np.float32], theta: Tensor, edge: int) -> NDArray[np.float32]:
+    """The slice where a movement takes it; air outside."""
+    where = F.affine_grid(theta, [1, 1, edge, edge], align_corners=False)
     raised = torch.from_numpy(hu)[None] + 1024.0  # zeros from outside are air
     moved = F.grid_sample(raised, where, mode="bilinear", align_corners=False)
     return np.asarray((moved[0] - 1024.0).numpy())
@@ -229,7 +236,7 @@ def sample_weights(store: SampleStore, vocabulary: Vocabulary) -> NDArray[np.flo
     for label in store.labels:
         if str(label) in vocabulary.labels:
             counts[vocabulary.labels[str(label)]] += 1
-    rarity = np.sqrt(counts.max() / np.maximum(counts, 1.0))
+    rarity = counts.max() / np.maximum(counts, 1.0)
     weights = np.ones(len(store))
     for i in range(len(store)):
         rows = slice(int(store.first[i]), int(store.first[i + 1]))

@@ -20,6 +20,7 @@ from raypipe.model.detector import stacks
 from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.phantom import Lesion, Organ, slice_boxes
 from raypipe.phantom.organs import KIDNEYS, LUNGS
+from raypipe.train.tissues import MAP_SIZE, TISSUES, tissue_map
 from raypipe.types import HuArray, ModelInput
 
 LEAST_PIXELS = 3
@@ -46,6 +47,7 @@ class SliceSample:
         subtle_m: (M,) bool.
         regions: keys of the body regions in view; empty where not known.
         series: number of the series, so that no series is on both sides of a split.
+        tissues: (128, 128) codes of tissues.TISSUES at half resolution; 255 where not known.
     """
 
     hu: HuArray = field(repr=False)
@@ -55,6 +57,7 @@ class SliceSample:
     subtle_m: NDArray[np.bool_]
     regions: tuple[str, ...]
     series: int
+    tissues: NDArray[np.uint8] = field(repr=False)
 
 
 def on_grid(label_map: NDArray[np.uint8], source: Geometry, target: Geometry) -> NDArray[np.uint8]:
@@ -71,7 +74,9 @@ def slice_samples(
     lesion_map: NDArray[np.uint8],
     organs: NDArray[np.uint8],
     lesions: Sequence[Lesion],
+    *,
     series: int,
+    all_organs: bool,
 ) -> list[SliceSample]:
     """Every slice of a series with its truth.
 
@@ -81,6 +86,8 @@ def slice_samples(
         organs: on the same grid; codes of phantom.Organ.
         lesions: the truth.
         series: number of the series.
+        all_organs: whether the organ map is complete; else it tells a head for sure, but not
+            which part of a torso is in view.
     """
     samples = []
     for z in range(len(model_input.hu)):
@@ -104,8 +111,9 @@ def slice_samples(
                 labels=tuple(lesion.label for lesion in own),
                 attributes=tuple(lesion.attributes for lesion in own),
                 subtle_m=np.array([lesion.subtle for lesion in own], dtype=bool),
-                regions=regions_in_view(organs[z]),
+                regions=_regions(organs[z], all_organs=all_organs),
                 series=series,
+                tissues=tissue_map(organs[z], lesion_map[z], lesions, all_organs=all_organs),
             )
         )
     return samples
@@ -125,10 +133,16 @@ def regions_in_view(organs_yx: NDArray[np.uint8]) -> tuple[str, ...]:
     return tuple(r for r in REGIONS if counts[list(_REGION_ORGANS[r])].sum() >= least)
 
 
+def _regions(organs_yx: NDArray[np.uint8], *, all_organs: bool) -> tuple[str, ...]:
+    seen = regions_in_view(organs_yx)
+    return seen if all_organs else ("head",) if "head" in seen else ()
+
+
 class SampleStore:
     """Samples on disk; slices are read by memory map.
 
-    A folder with `hu.npy` (S, 3, 256, 256) int16 and `truth.npz`.
+    A folder with `hu.npy` (S, 3, 256, 256) int16, `tissues.npy` (S, 128, 128) uint8 and
+    `truth.npz`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -137,6 +151,7 @@ class SampleStore:
         if not truth_file.is_file():
             raise ConfigError(f"data set: {truth_file.name} is missing; build the data set first")
         self.hu: HuArray = np.load(self.folder / "hu.npy", mmap_mode="r")
+        self.tissues = np.load(self.folder / "tissues.npy", mmap_mode="r")
         with np.load(truth_file, allow_pickle=False) as truth:
             self.boxes = truth["boxes"]
             self.labels = truth["labels"]
@@ -146,6 +161,8 @@ class SampleStore:
             self.regions = truth["regions"]  # (S, R)
             self.series = truth["series"]
             self.fingerprint = str(truth["fingerprint"])
+            if truth["tissue_names"].tolist() != list(TISSUES):
+                raise ConfigError("data set: made for other tissues; build the data set again")
 
     def __len__(self) -> int:
         return len(self.hu)
@@ -160,6 +177,7 @@ class SampleStore:
             subtle_m=self.subtle[rows],
             regions=tuple(r for r, seen in zip(REGIONS, self.regions[index], strict=True) if seen),
             series=int(self.series[index]),
+            tissues=self.tissues[index],
         )
 
 
@@ -176,10 +194,11 @@ def write_store(
     first: list[int] = [0]
     regions: list[list[bool]] = []
     series: list[int] = []
-    raw = target / "hu.raw"
-    with raw.open("wb") as file:
+    raw, raw_tissues = target / "hu.raw", target / "tissues.raw"
+    with raw.open("wb") as file, raw_tissues.open("wb") as tissue_file:
         for sample in samples:
             file.write(np.ascontiguousarray(sample.hu).tobytes())
+            tissue_file.write(np.ascontiguousarray(sample.tissues).tobytes())
             boxes.append(sample.boxes_m4)
             labels += sample.labels
             attributes += [_text(a) for a in sample.attributes]
@@ -191,7 +210,10 @@ def write_store(
         raise ConfigError("data set: no slice was made; ask for more series")
     shape = (len(series), 3, IMAGE_SIZE, IMAGE_SIZE)
     np.save(target / "hu.npy", np.memmap(raw, dtype=np.int16, mode="r", shape=shape))
+    small = (len(series), MAP_SIZE, MAP_SIZE)
+    np.save(target / "tissues.npy", np.memmap(raw_tissues, dtype=np.uint8, mode="r", shape=small))
     raw.unlink()
+    raw_tissues.unlink()
     np.savez(
         target / "truth.npz",
         boxes=np.concatenate(boxes),
@@ -202,6 +224,7 @@ def write_store(
         regions=np.array(regions),
         series=np.array(series),
         fingerprint=np.array(fingerprint),
+        tissue_names=np.array(TISSUES, dtype=np.str_),
     )
     return SampleStore(target)
 

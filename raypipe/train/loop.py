@@ -39,6 +39,7 @@ from raypipe.train.step import (
     train_step,
 )
 from raypipe.train.targets import Grid, make_grid
+from raypipe.train.tissues import TISSUES
 from raypipe.train.validate import validate
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ def network_config(config: TrainDetectorConfig) -> NetworkConfig:
     """The network that a run trains."""
     sizes = config_for(load_graph(), size=config.size)
     told: dict[str, Any] = {"strategy": config.strategy}
+    if config.loss.tissue > 0:
+        told["tissues"] = TISSUES
     if config.checkpoint_activations:
         saving = {"checkpoint_activations": True}
         told["encoder"] = sizes.resolved_encoder.model_copy(update=saving)
@@ -136,6 +139,9 @@ def _start_network(config: TrainDetectorConfig) -> Network:
         network = Network(network_config(config), load_graph())
     if config.init:
         tensors, _, _ = load_checkpoint(config.init)
+        for name, value in network.state_dict().items():
+            if name.startswith("tissue_head."):  # weights of users may come without it
+                tensors.setdefault(name, value)
         check_state(tensors, network.state_dict())
         network.load_state_dict(tensors)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

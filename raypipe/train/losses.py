@@ -18,6 +18,7 @@ from raypipe.model.heads import HeadOutput
 from raypipe.model.network import NetworkOutput
 from raypipe.settings import Settings
 from raypipe.train.knowledge_loss import KnowledgeRules, knowledge_terms
+from raypipe.train.tissues import tissue_term
 
 
 class LossConfig(Settings):
@@ -31,6 +32,7 @@ class LossConfig(Settings):
     attributes: float = Field(default=0.3, ge=0, description="attribute values of positive cells")
     image: float = Field(default=0.5, ge=0, description="labels of the slice")
     region: float = Field(default=0.2, ge=0, description="body regions in view")
+    tissue: float = Field(default=0.5, ge=0, description="organ or lesion, cell by cell")
     attention: float = Field(default=0.3, ge=0, description="attention maps against true boxes")
     anatomy: float = Field(default=0.3, ge=0, description="findings outside their anatomy")
     compatibility: float = Field(default=0.1, ge=0, description="attributes that cannot be")
@@ -52,6 +54,7 @@ class Truth:
         region_br: (B, R) 0 or 1; a row of zeros where the regions are not known.
         attention: (B, 1, H, W) a level, 0 or 1.
         hu_bn: (B, N) mean HU of the cell.
+        tissue_bhw: (B, H, W) int64 on the finest level; 255 where not known.
     """
 
     index_bn: Tensor
@@ -63,6 +66,7 @@ class Truth:
     region_br: Tensor
     attention: tuple[Tensor, ...]
     hu_bn: Tensor
+    tissue_bhw: Tensor
 
 
 Total = Callable[[Tensor], Tensor]
@@ -95,6 +99,8 @@ def detection_loss(
     terms["attributes"] = _attribute_term(head, truth, rules, positive) / count
     terms["image"] = F.binary_cross_entropy_with_logits(output.image_logits, truth.image_bl)
     terms["region"] = _region_term(output.region_logits, truth.region_br)
+    if output.tissue_logits is not None:
+        terms["tissue"] = tissue_term(output.tissue_logits, truth.tissue_bhw, share)
     terms["attention"] = _attention_term(output.attention, truth.attention)
     terms.update(
         knowledge_terms(output, truth.label_bn, truth.region_br, truth.hu_bn, rules, count)

@@ -112,6 +112,7 @@ def train_step(
         image_logits=output.image_logits.float(),
         region_logits=output.region_logits.float(),
         features=output.features,
+        tissue_logits=None if output.tissue_logits is None else output.tissue_logits.float(),
     )
     terms = detection_loss(output, truth, rules, config.loss, mean_over_workers)
     optimise(state, terms["total"], config)

@@ -9,7 +9,6 @@ fingerprint.
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -102,17 +101,14 @@ def phantom_samples(seed: int, config: SynthesisConfig) -> list[SliceSample]:
 def _samples(filled: Filled, series: int, config: SynthesisConfig) -> list[SliceSample]:
     model_input = preprocess(filled.volume, config.preprocess)
     grid = filled.volume.geometry
-    samples = slice_samples(
+    return slice_samples(
         model_input,
         on_grid(filled.lesion_map, grid, model_input.geometry),
         on_grid(filled.organs, grid, model_input.geometry),
         filled.lesions,
         series=series,
+        all_organs=filled.all_organs,
     )
-    if filled.all_organs:
-        return samples
-    # an estimated organ map tells a head for sure, but not which part of a torso is in view
-    return [replace(s, regions=("head",) if "head" in s.regions else ()) for s in samples]
 
 
 def keep(

@@ -57,7 +57,9 @@ def test_boxes_hold_the_lesion_and_nothing_else() -> None:
     model_input = preprocess(phantom.volume, PreprocessConfig())
     lesion_map = on_grid(phantom.lesion_map, phantom.volume.geometry, model_input.geometry)
     organs = on_grid(phantom.organs, phantom.volume.geometry, model_input.geometry)
-    samples = slice_samples(model_input, lesion_map, organs, phantom.lesions, series=9)
+    samples = slice_samples(
+        model_input, lesion_map, organs, phantom.lesions, series=9, all_organs=True
+    )
     assert sum(len(s.labels) for s in samples) >= 2
     for z, sample in enumerate(samples):
         for (x, y, w, h), label in zip(sample.boxes_m4, sample.labels, strict=True):
@@ -113,6 +115,7 @@ class _MemoryStore(list):  # type: ignore[type-arg]
 
 def _square_sample(hu: np.ndarray):  # type: ignore[type-arg,no-untyped-def]
     from raypipe.train.dataset import SliceSample
+    from raypipe.train.tissues import unknown_tissues
 
     return SliceSample(
         hu=np.stack([hu, hu, hu]),
@@ -122,6 +125,7 @@ def _square_sample(hu: np.ndarray):  # type: ignore[type-arg,no-untyped-def]
         subtle_m=np.array([False]),
         regions=("chest",),
         series=0,
+        tissues=unknown_tissues(),
     )
 
 

@@ -3,12 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.model.heads import HeadOutput
 from raypipe.model.network import NetworkOutput, config_for
 from raypipe.train.knowledge_loss import make_rules
 from raypipe.train.losses import LossConfig, Truth, detection_loss, focal, giou
+from raypipe.train.tissues import TISSUES, UNKNOWN
 
 GRAPH = load_graph()
 CONFIG = config_for(GRAPH)
@@ -39,6 +41,7 @@ def truth() -> Truth:
         region_br=torch.tensor([[float(r == "abdomen") for r in REGIONS]]),
         attention=(attention,),
         hu_bn=torch.full((1, CELLS), 10.0),
+        tissue_bhw=torch.tensor([[[0, UNKNOWN, TISSUES.index("liver_cyst")], [1, 1, 1]]]),
     )
 
 
@@ -68,6 +71,9 @@ def output(quality: float) -> NetworkOutput:
         image_logits=signed(t.image_bl),
         region_logits=signed(t.region_br),
         features=torch.zeros(1, 4),
+        tissue_logits=signed(
+            one_hot(t.tissue_bhw % UNKNOWN, len(TISSUES)).permute(0, 3, 1, 2).float()
+        ),
     )
 
 
