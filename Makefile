@@ -2,6 +2,7 @@
 # make test       set up, run the test suite without the slow rest
 # make test-slow  the slow rest
 # make lint       ruff, mypy --strict, import-linter
+# make viewer     build the page of `raypipe serve` anew (needs Node.js 20)
 # make lock       resolve configs/locks/cpu.txt anew (needs uv)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 # Tried only where the configured package indexes have no CPU build of PyTorch.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow lint lock clean
+.PHONY: demo test test-slow lint viewer lock clean
 
 demo: $(READY)
 	$(VENV)/bin/raypipe demo --output out/demo
@@ -27,6 +28,9 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+viewer:
+	cd raypipe/serve/viewer && npm ci --ignore-scripts --no-audit --no-fund && npm run check && npm run build
 
 lock:
 	uv pip compile pyproject.toml --extra cpu --extra dev --override configs/locks/overrides.txt \

@@ -10,15 +10,17 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.index import IndexConfig
 from raypipe.archive.read import ArchiveConfig
 from raypipe.errors import ConfigError
 from raypipe.findings.decode import FindingsConfig
+from raypipe.hours import Span, parse_span
 from raypipe.model.config import DetectorConfig
 from raypipe.report.config import ReportConfig
 from raypipe.settings import Settings
@@ -92,6 +94,41 @@ class DescribePool(ActorPool):
     )
 
 
+class ScheduleConfig(Settings):
+    """When a run may begin to read series; what it has begun is finished at any time."""
+
+    hours: tuple[str, ...] = Field(
+        (), description='Such as ["22:00-06:00", "12:00-13:00"]; at any time if empty.'
+    )
+    time_zone: str = Field("UTC", description="Time zone of the hours, such as Europe/Berlin.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{name!r} is no time zone of the IANA list") from error
+        return name
+
+    @field_validator("hours")
+    @classmethod
+    def _parsed(cls, hours: tuple[str, ...]) -> tuple[str, ...]:
+        for text in hours:
+            parse_span(text)
+        return hours
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The hours, parsed."""
+        return tuple(parse_span(text) for text in self.hours)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Their time zone."""
+        return ZoneInfo(self.time_zone)
+
+
 class RunConfig(Settings):
     """Where the job runs, how much each stage gets, and what it costs."""
 
@@ -106,6 +143,28 @@ class RunConfig(Settings):
     load: TaskPool = TaskPool()
     detect: DetectPool = DetectPool()
     describe: DescribePool = DescribePool()
+    quarantine_after: int = Field(
+        3, ge=1, description="A series whose worker died so often is set aside as quarantined."
+    )
+    max_failed_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="A run of which a larger share fails stops early; rejected ones do not count.",
+    )
+    failed_share_after: int = Field(
+        50, ge=1, description="Series that a run has done before it may stop early."
+    )
+    schedule: ScheduleConfig = ScheduleConfig()
+    source_mb_per_s: float | None = Field(
+        None,
+        gt=0,
+        description="MB that all workers together read from the source in a second, on average; "
+        "no limit if null.",
+    )
+    busy_warning_share: float = Field(
+        0.5, ge=0, le=1, description="A pool with GPUs that is busy for less than this is told of."
+    )
     price_per_hour: float = Field(
         0.0, ge=0, description="Price of the whole cluster for one hour, in `currency`."
     )
@@ -131,7 +190,10 @@ class RaypipeConfig(Settings):
         """Hash of all that can change a result: not of resources, nor of where objects lie."""
         content = self.model_dump(
             mode="json",
-            exclude={"run": True, "index": True, "export": True, "archive": {"storage"}},
+            exclude={
+                **{"run": True, "index": True, "export": True},
+                "archive": {"storage", "isolation"},
+            },
         )
         return hashlib.blake2b(
             json.dumps(content, sort_keys=True).encode(), digest_size=8

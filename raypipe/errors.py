@@ -5,6 +5,7 @@
     +-- SeriesError                  the data of one series is at fault: it becomes a row
     +-- CheckpointError              weights are missing, damaged or made for other preprocessing
     +-- EngineError                  the language model's engine could not start or answer
+    +-- RunStoppedError              a run ended itself early, because too much of it failed
 
 In: field, rule, value and remedy. Out: messages that name them. They never hold patient data: no
 tag values of identity, no file names from an archive. Does not know: who raises what.
@@ -50,6 +51,11 @@ class Reason(StrEnum):
     # the machine, not the data
     SOURCE_MISSING = "source_missing"
     SOURCE_UNREADABLE = "source_unreadable"
+    SOURCE_CHANGED = "source_changed"
+    DECODER_CRASHED = "decoder_crashed"
+    DECODER_TIMEOUT = "decoder_timeout"
+    DECODER_MEMORY = "decoder_memory"
+    QUARANTINED = "quarantined"
     ENGINE_FAILED = "engine_failed"
     INTERNAL_ERROR = "internal_error"
 
@@ -58,6 +64,11 @@ FAILURES = frozenset(
     {
         Reason.SOURCE_MISSING,
         Reason.SOURCE_UNREADABLE,
+        Reason.SOURCE_CHANGED,
+        Reason.DECODER_CRASHED,
+        Reason.DECODER_TIMEOUT,
+        Reason.DECODER_MEMORY,
+        Reason.QUARANTINED,
         Reason.ENGINE_FAILED,
         Reason.INTERNAL_ERROR,
     }
@@ -96,9 +107,22 @@ class SeriesError(RaypipeError):
         return Status.FAILED if self.reason in FAILURES else Status.REJECTED
 
 
+def source_changed(indexed_bytes: int, found_bytes: int) -> SeriesError:
+    """The error for an object that is not the one that was indexed any more."""
+    return SeriesError(
+        Reason.SOURCE_CHANGED,
+        f"an object had {indexed_bytes} bytes when it was indexed and has {found_bytes} now: "
+        f"index again",
+    )
+
+
 class CheckpointError(RaypipeError):
     """Weights are missing, damaged or made for other preprocessing."""
 
 
 class EngineError(RaypipeError):
     """The language model's engine could not start or answer."""
+
+
+class RunStoppedError(RaypipeError):
+    """A run ended itself early; what is committed stays, and the same command goes on."""

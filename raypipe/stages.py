@@ -2,7 +2,8 @@
 
 In: a row, which is a dict that begins as a row of the manifest. Out: the same row, further along;
 after Describe it fits sink.schema.RESULT_SCHEMA. Between stages it carries typed objects under the
-keys "volume", "model_input" and "prediction"; a stage that is the last to need one drops it.
+keys "volume" and "model_input", and what the detector saw of each finding, where a visual prefix
+wants it, under ATTENDED; a stage that is the last to need one drops it.
 Does not know: Ray, how rows travel. Every decision and threshold lives in a domain function below.
 
 A stage never raises for a series. SeriesError becomes status, reason and message of its row; any
@@ -16,6 +17,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raypipe import __version__
 from raypipe.archive.header_text import header_text
@@ -40,6 +44,9 @@ from raypipe.volume.assemble import to_volume
 from raypipe.volume.preprocess import preprocess
 
 Row = dict[str, Any]
+
+ATTENDED = "attended"
+"""Key of a list of numbers a finding, float32: raypipe.model.attended. None without a prefix."""
 
 _COPIED = (
     *("series_key", "study_key", "status", "reason", "message"),
@@ -139,6 +146,12 @@ class Detect:
 
         self._config = config
         self._detector = Detector(config.detector, config.preprocess.fingerprint)
+        if config.report.prefix:
+            from raypipe.model.attended import attended_width
+            from raypipe.report.prefix import check_detector
+
+            width = attended_width(self._detector)
+            check_detector(config.report, self._detector.weights_hash, width)
         calibration = self._detector.calibration
         self._findings = config.findings.completed_by(
             thresholds=self._detector.thresholds,
@@ -178,6 +191,13 @@ class Detect:
             {"label": label, "score": score}
             for label, score in sorted(prediction.label_scores.items())
         ]
+        if self._config.report.prefix:
+            from raypipe.model.attended import attended_features, places_of
+
+            places = places_of(findings, geometry_of(row), model_input.geometry)
+            row[ATTENDED] = attended_features(
+                self._detector, model_input, places, prediction.features
+            ).tolist()
 
     def _instance_id(self, instance_uid: str) -> str:
         if not instance_uid or self._config.sink.plain_uids:
@@ -232,7 +252,9 @@ class Describe:
         described = [row for row in rows if row["status"] == Status.OK]
         started = self._clock.start()
         try:
-            inputs = [ReportInput(typed_findings(row), _context(row)) for row in described]
+            inputs = [
+                ReportInput(typed_findings(row), _context(row), _vectors(row)) for row in described
+            ]
             for row, report in zip(described, self._reporter.describe(inputs), strict=True):
                 row["report"] = report_row(report)
                 row["provenance"]["language_model"] = report.model
@@ -262,6 +284,11 @@ def geometry_of(row: Row) -> Geometry:
 def typed_findings(row: Row) -> tuple[Finding, ...]:
     """The findings of a row as types, from its Arrow values."""
     return tuple(typed_finding(value) for value in row["findings"])
+
+
+def _vectors(row: Row) -> NDArray[np.float32] | None:
+    vectors = row.get(ATTENDED)
+    return np.asarray(vectors, dtype=np.float32) if vectors else None
 
 
 def _context(row: Row) -> SeriesContext:

@@ -7,7 +7,13 @@ Does not know: other objects, pixels, whether the image is a good one.
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from raypipe.archive.elements import code_of, declared_syntax, found_encoding, text_of
+from raypipe.archive.elements import (
+    declared_syntax,
+    found_encoding,
+    modality_of,
+    photometric_of,
+    text_of,
+)
 from raypipe.errors import Reason
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -40,7 +46,7 @@ def check_ct_image(dataset: FileDataset, *, has_pixels: bool, encapsulated: bool
         RejectionError: TRANSFER_SYNTAX_MISMATCH, TRANSFER_SYNTAX_UNSUPPORTED, MODALITY_MISSING,
             NOT_CT, SECONDARY_CAPTURE, NO_PIXEL_DATA, LOCALIZER or UNSUPPORTED_COLOR.
     """
-    code = code_of(text_of(dataset, "Modality"))
+    code = modality_of(text_of(dataset, "Modality"))
     syntax = declared_syntax(dataset)
     modality = text_of(dataset, "Modality")
     native_little = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
@@ -103,5 +109,5 @@ def _check_image(dataset: Dataset) -> None:
     if samples != 1 or photometric not in ("MONOCHROME2", "MONOCHROME1", ""):
         raise RejectionError(
             Reason.UNSUPPORTED_COLOR,
-            f"{samples} samples a pixel, {code_of(photometric) or 'unknown'}",
+            f"{samples} samples a pixel, {photometric_of(photometric) or 'unknown'}",
         )

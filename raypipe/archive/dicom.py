@@ -6,7 +6,9 @@ Does not know: what a good volume is; order, gaps and tilt are volume's business
 One slice is decoded at a time, into one array that is made beforehand.
 """
 
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,17 +16,29 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from raypipe.archive.dicom_header import GEOMETRY_KEYWORDS
+from raypipe.archive.elements import text_of
 from raypipe.archive.manifest import nominal_thickness_mm
-from raypipe.archive.pixels import PIXEL_KEYWORDS, DicomObject, open_object, stored_frames
+from raypipe.archive.pixels import (
+    PIXEL_KEYWORDS,
+    DicomObject,
+    check_length,
+    open_object,
+    stored_frames,
+)
 from raypipe.archive.planes import Plane, frame_planes
 from raypipe.archive.rescale import Scale, clean_bits, is_already_hu, scale_of, to_hu
 from raypipe.archive.storage import StorageConfig, read_bytes, read_each
-from raypipe.errors import Reason, SeriesError
+from raypipe.errors import Reason, SeriesError, source_changed
 from raypipe.types import Flag, HuArray, SeriesRef, SliceStack
 
 _KEYWORDS = ("SOPInstanceUID", *dict.fromkeys((*GEOMETRY_KEYWORDS, *PIXEL_KEYWORDS)))
 _SAME_COSINE = 1e-3
 _SAME_SPACING = 1e-3
+_DAMAGE = (
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    *(NotImplementedError, EOFError, RecursionError, struct.error),
+)
+"""What pydicom raises where a value breaks its VR, at whatever place it is asked for."""
 
 
 @dataclass
@@ -48,41 +62,83 @@ def read_dicom(ref: SeriesRef, storage: StorageConfig, *, max_voxels: int) -> Sl
     Raises:
         SeriesError: any reason of geometry, pixels or source.
     """
-    uris = [i.uri for i in ref.instances]
-    first = open_object(read_bytes(uris[0], storage), _KEYWORDS)
+    with _damage_as_series_error():
+        return _read(_Source(ref, storage, max_voxels), ref)
+
+
+@contextmanager
+def _damage_as_series_error() -> Iterator[None]:
+    """Turn what damaged values of a header raise into SeriesError; values are read when needed."""
+    try:
+        yield
+    except _DAMAGE as error:
+        kind = type(error).__name__
+        raise SeriesError(
+            Reason.HEADER_UNREADABLE, f"a value of the header is damaged ({kind})"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The objects of one series, opened when they are asked for."""
+
+    ref: SeriesRef
+    storage: StorageConfig
+    max_voxels: int
+
+    def open(self, i: int) -> DicomObject:
+        """One object by its place in the manifest."""
+        return self._opened(i, read_bytes(self.ref.instances[i].uri, self.storage))
+
+    def open_each(self) -> Iterator[tuple[int, DicomObject]]:
+        """Every object, in the order in which they come fastest."""
+        uris = [i.uri for i in self.ref.instances]
+        for i, content in read_each(uris, self.storage):
+            yield i, self._opened(i, content)
+
+    def _opened(self, i: int, content: bytes) -> DicomObject:
+        """Parse an object, and see that it is the one that was indexed."""
+        listed = self.ref.instances[i]
+        if len(content) != listed.byte_size:
+            raise source_changed(listed.byte_size, len(content))
+        item = open_object(content, _KEYWORDS, max_voxels=self.max_voxels)
+        if listed.instance_uid and text_of(item.header, "SOPInstanceUID") != listed.instance_uid:
+            raise SeriesError(
+                Reason.SOURCE_CHANGED, "an object has another SOPInstanceUID than in the manifest"
+            )
+        return item
+
+
+def _read(source: _Source, ref: SeriesRef) -> SliceStack:
+    first, max_voxels = source.open(0), source.max_voxels
     rows, columns = int(first.header.get("Rows") or 0), int(first.header.get("Columns") or 0)
-    n = len(uris) if first.frames == 1 else first.frames
+    n = len(ref.instances) if first.frames == 1 else first.frames
     if n * rows * columns > max_voxels:
         raise SeriesError(Reason.TOO_LARGE, f"{n} x {rows} x {columns}, limit {max_voxels} voxels")
-    already_hu = _stored_hu(uris, first, storage)
+    check_length(first)
+    already_hu = _stored_hu(source, first)
     if first.frames > 1:
-        parts = [
-            _read_frames(open_object(content, _KEYWORDS), already_hu, max_voxels)
-            for _, content in _in_order(uris, storage)
-        ]
+        numbers = range(len(ref.instances))
+        parts = [_read_frames(source.open(i), already_hu, max_voxels) for i in numbers]
         builder = parts[0] if len(parts) == 1 else _joined(parts)
     else:
         builder = _Builder(np.empty((n, rows, columns), dtype=np.int16), [None] * n, [""] * n)
-        for i, content in read_each(uris, storage):
-            _read_slice(open_object(content, _KEYWORDS), i, builder, already_hu)
+        for i, item in source.open_each():
+            _read_slice(item, i, builder, already_hu)
     if already_hu:
         builder.flags.add(Flag.HU_ALREADY_RESCALED)
     return _stack(builder, ref)
 
 
-def _in_order(uris: list[str], storage: StorageConfig) -> Iterator[tuple[int, bytes]]:
-    for i, uri in enumerate(uris):
-        yield i, read_bytes(uri, storage)
-
-
-def _stored_hu(uris: list[str], first: DicomObject, storage: StorageConfig) -> bool:
+def _stored_hu(source: _Source, first: DicomObject) -> bool:
     """Whether the intercept must be left out, judged by three slices where it may be so."""
     scale = _frame_scales(first)[0]
     if not scale.signed or scale.intercept >= 0:
         return False
     samples = []
-    for k in sorted({0, len(uris) // 2, 3 * len(uris) // 4}):
-        item = first if k == 0 else open_object(read_bytes(uris[k], storage), _KEYWORDS)
+    n = len(source.ref.instances)
+    for k in sorted({0, n // 2, 3 * n // 4}):
+        item = first if k == 0 else source.open(k)
         middle = item.frames // 2
         samples += [
             clean_bits(raw, scale) for i, raw in enumerate(stored_frames(item)) if i == middle
@@ -94,6 +150,11 @@ def _frame_scales(item: DicomObject) -> list[Scale]:
     """One Scale a frame; functional groups may hold their own."""
     header = item.header
     per_frame = header.get("PerFrameFunctionalGroupsSequence")
+    groups = len(per_frame or ())
+    if item.frames > 1 and groups != item.frames:
+        raise SeriesError(
+            Reason.HEADER_UNREADABLE, f"{groups} functional groups for {item.frames} frames"
+        )
     if not per_frame:
         return [scale_of(header)] * item.frames
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
@@ -135,11 +196,8 @@ def _read_frames(item: DicomObject, already_hu: bool, max_voxels: int) -> _Build
     shape = (n, int(header.get("Rows") or 0), int(header.get("Columns") or 0))
     if n * shape[1] * shape[2] > max_voxels:
         raise SeriesError(Reason.TOO_LARGE, f"{shape}, limit {max_voxels} voxels")
-    planes, scales = frame_planes(header), _frame_scales(item)
-    if len(planes) != n or len(scales) != n:
-        raise SeriesError(
-            Reason.HEADER_UNREADABLE, f"{len(planes)} functional groups for {n} frames"
-        )
+    scales, planes = _frame_scales(item), frame_planes(header)
+    check_length(item)
     uid = str(header.get("SOPInstanceUID") or "")
     builder = _Builder(np.empty(shape, dtype=np.int16), list(planes), [uid] * n)
     for i, raw in enumerate(stored_frames(item)):

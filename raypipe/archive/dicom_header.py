@@ -10,15 +10,18 @@ from typing import Any
 
 from pydantic import SecretStr
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID
 
 from raypipe.archive.anatomy import body_part
 from raypipe.archive.ct_checks import RejectionError, check_ct_image
+from raypipe.archive.deflated import DEFLATED, HEADER_BYTES, inflated, is_deflated
 from raypipe.archive.elements import (
-    code_of,
     declared_syntax,
     found_encoding,
+    modality_of,
     number_of,
     parse,
+    syntax_of,
     text_of,
     vendor_of,
 )
@@ -88,7 +91,9 @@ def read_dicom_header(file: HeadFile, size: int, key: SecretStr) -> Header:
     """
     try:
         dataset = _parse(file)
-    except SeriesError:
+    except SeriesError as error:
+        if error.reason is Reason.HEADER_UNREADABLE:
+            return other(error.reason, error.message)
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises anything on damaged bytes
         kind = type(error).__name__
@@ -131,6 +136,10 @@ def _parse(file: HeadFile) -> FileDataset:
     for size in (FIRST_BYTES, 8 * FIRST_BYTES):
         first = file.read(size)
         file.seek(0)
+        if is_deflated(first):
+            dataset = parse(io.BytesIO(inflated(file.read(HEADER_BYTES), HEADER_BYTES)), _KEYWORDS)
+            dataset.file_meta.TransferSyntaxUID = UID(DEFLATED)
+            return dataset
         trimmed = trim(first, _KEYWORDS)
         if trimmed is not None:
             dataset = parse(io.BytesIO(trimmed[0]), _KEYWORDS)
@@ -144,7 +153,7 @@ def _parse(file: HeadFile) -> FileDataset:
 def _pixel_element(file: HeadFile, size: int, dataset: FileDataset) -> tuple[bool, bool | None]:
     """Whether there are pixels, and whether they are encapsulated (None where not known)."""
     syntax = declared_syntax(dataset)
-    if syntax == "1.2.840.10008.1.2.1.99":
+    if syntax == DEFLATED:
         return "Rows" in dataset, False  # one deflated stream; looked at when it is read
     at = file.tell()
     start = file.read(12)
@@ -172,14 +181,14 @@ def _identity(dataset: FileDataset, key: SecretStr) -> dict[str, Any]:
         "frame_of_reference": hashed("FrameOfReferenceUID"),
         "concatenation": hashed("ConcatenationUID"),
         "instance_uid": text_of(dataset, "SOPInstanceUID"),
-        "modality": code_of(text_of(dataset, "Modality")),
+        "modality": modality_of(text_of(dataset, "Modality")),
         "manufacturer": vendor_of(text_of(dataset, "Manufacturer")),
-        "transfer_syntax": str(declared_syntax(dataset)),
+        "transfer_syntax": syntax_of(dataset),
         "thickness_mm": _positive(number_of(dataset, "SliceThickness")),
         "kvp": _positive(number_of(dataset, "KVP")),
         "contrast": _contrast(dataset),
         "body_part": body_part(text_of(dataset, "BodyPartExamined"), codes),
-        "kernel": text_of(dataset, "ConvolutionKernel")[:32],
+        "kernel": _hidden(text_of(dataset, "ConvolutionKernel"), key),
         "discriminators": _discriminators(dataset, key),
         "instance_number": int(number_of(dataset, "InstanceNumber") or 0),
     }
@@ -204,11 +213,11 @@ def _discriminators(dataset: Dataset, key: SecretStr) -> tuple[str, ...]:
     temporal = f"{dataset.get('TemporalPositionIndex')} {dataset.get('TemporalPositionIdentifier')}"
     cardiac = f"{dataset.get('NominalPercentageOfCardiacPhase')} {dataset.get('TriggerTime')}"
     event = f"{text_of(dataset, 'AcquisitionUID')} {text_of(dataset, 'IrradiationEventUID')}"
-    return (
+    facts = (
         temporal,
         cardiac,
         text_of(dataset, "AcquisitionNumber"),
-        keyed_hash(event, key)[:8],
+        event,
         text_of(dataset, "EchoNumbers"),
         text_of(dataset, "ConvolutionKernel") + text_of(dataset, "FilterType"),
         text_of(dataset, "ImageType"),
@@ -216,10 +225,16 @@ def _discriminators(dataset: Dataset, key: SecretStr) -> tuple[str, ...]:
         text_of(dataset, "SeriesNumber"),
         text_of(dataset, "ReconstructionDiameter"),
         text_of(dataset, "SliceThickness"),
-        keyed_hash(text_of(dataset, "FrameOfReferenceUID"), key)[:8],
+        text_of(dataset, "FrameOfReferenceUID"),
         text_of(dataset, "AcquisitionTime"),
         text_of(dataset, "ContentTime"),
     )
+    return tuple(_hidden(fact, key) for fact in facts)
+
+
+def _hidden(fact: str, key: SecretStr) -> str:
+    """What is the same where a fact is the same, and tells nothing of it."""
+    return keyed_hash(fact, key)[:8] if fact.strip() else ""
 
 
 def _geometry(dataset: Dataset) -> dict[str, Any]:

@@ -5,7 +5,6 @@ Does not know: what the values mean for an archive.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,10 +49,36 @@ def text_of(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip(" \0")
 
 
-def code_of(text: str, limit: int = 16) -> str:
-    """A coded string as it may stand in a manifest: what is not a code is not repeated."""
+_MODALITY_TERMS = (
+    "AR ASMT AU BDUS BI BMD CD CF CP CR CS CT CTPROTOCOL DD DF DG DMS DOC DX EC ECG EEG EMG EOG EPS"
+    " ES FID FS GM HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR"
+    " OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT"
+    " RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF"
+    " XA XAPROTOCOL XC"
+)
+_MODALITIES = frozenset(_MODALITY_TERMS.split())
+_PHOTOMETRIC = (
+    *("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB"),
+    *("YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
+)
+
+
+def modality_of(text: str) -> str:
+    """The modality where it is one of the standard's: anything else could be a person's name."""
     text = text.strip().upper()
-    return text if re.fullmatch(rf"[A-Z0-9_ .\-]{{1,{limit}}}", text) else ""
+    return text if text in _MODALITIES else ""
+
+
+def photometric_of(text: str) -> str:
+    """The photometric interpretation where it is one of the standard's."""
+    text = text.strip().upper()
+    return text if text in _PHOTOMETRIC else ""
+
+
+def syntax_of(dataset: FileDataset) -> str:
+    """The UID of the transfer syntax where it is one that is known, "unknown" otherwise."""
+    syntax = declared_syntax(dataset)
+    return str(syntax) if syntax.is_transfer_syntax else "unknown"
 
 
 def number_of(dataset: Dataset, keyword: str) -> float | None:

@@ -7,6 +7,7 @@ Does not know: what the text is for. It is what a person typed: whoever passes i
 import io
 from collections.abc import Sequence
 
+from raypipe.archive.deflated import HEADER_BYTES, inflated, is_deflated
 from raypipe.archive.elements import parse, text_of
 from raypipe.archive.headers import quiet_pydicom
 from raypipe.archive.storage import StorageConfig, read_bytes
@@ -22,6 +23,8 @@ def header_text(ref: SeriesRef, keywords: Sequence[str], storage: StorageConfig)
     if ref.kind is not Kind.DICOM or not keywords:
         return {}
     content = read_bytes(ref.instances[0].uri, storage)
+    if is_deflated(content):
+        content = inflated(content, HEADER_BYTES)
     with quiet_pydicom():
         header = parse(io.BytesIO(content), keywords)
         return {keyword: text for keyword in keywords if (text := text_of(header, keyword))}

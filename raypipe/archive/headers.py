@@ -20,9 +20,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from raypipe.errors import Reason
+from raypipe.errors import Reason, SeriesError
 
 FIRST_BYTES = 16 << 10
+LONGEST_HEADER = 256 << 20
+"""Bytes that one header may make fetch: multi-frame headers are long, damaged lengths longer."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _NIFTI_MAGIC = {348: (b"n+1\0", 344), 540: (b"n+2\0", 4)}
@@ -31,6 +33,8 @@ _NIFTI_MAGIC = {348: (b"n+1\0", 344), 540: (b"n+2\0", 4)}
 @dataclass(frozen=True, kw_only=True)
 class Header:
     """The facts of one object. Everything but `kind` is empty where it does not apply.
+
+    Texts of the header stand in it as keyed hashes, or not at all.
 
     Args:
         kind: "dicom", "nifti", "image", "other" (nothing known) or "dicomdir".
@@ -122,6 +126,8 @@ class HeadFile:
         end = self._size if n < 0 else min(self._size, self._at + n)
         if self._at >= end:
             return b""
+        if end - self._at > LONGEST_HEADER or self.fetched > LONGEST_HEADER:
+            raise SeriesError(Reason.HEADER_UNREADABLE, f"longer than {LONGEST_HEADER} bytes")
         if not (self._start <= self._at and end <= self._start + len(self._chunk)):
             self._grow(end)
         content = self._chunk[self._at - self._start : end - self._start]

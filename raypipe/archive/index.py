@@ -11,9 +11,11 @@ every series at most once, and the next run makes it whole.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from pydantic import Field, SecretStr
 
+from raypipe.archive.addresses import as_name, as_text
 from raypipe.archive.grouping import group_entries
 from raypipe.archive.headers import header_from_json, quiet_pydicom
 from raypipe.archive.identity import keyed_hash
@@ -94,6 +96,11 @@ def build_index(
     storage = storage or StorageConfig()
     source = _absolute(source, storage)
     objects = _listed(source, out, storage)
+    if as_text(f"{source}/") != f"{source}/":
+        raise ConfigError(
+            f"source {as_text(source)}: its path is valid UTF-8 without '{MEMBER_MARK}', because "
+            f"rows of the manifest hold it: rename a folder, or link to it under another name"
+        )
     filesystem, path = filesystem_for(out, storage)
     _refuse_other(filesystem, path, source, config)
     state = State(filesystem, path, f"{source} {keyed_hash('raypipe', config.hash_key)}")
@@ -148,7 +155,9 @@ def _listed(source: str, out: str, storage: StorageConfig) -> list[StoredObject]
     except SeriesError as error:
         raise ConfigError(f"source {source} cannot be listed: {error.message}") from error
     own = out.rstrip("/") if is_s3(out) else filesystem_for(out, storage)[1]
-    objects = [o for o in objects if not o.uri.startswith(f"{own}/")]
+    objects = [
+        replace(o, relative=as_text(o.relative)) for o in objects if not o.uri.startswith(f"{own}/")
+    ]
     if not objects:
         raise ConfigError(f"source {source} holds no files: check the address")
     return objects
@@ -214,7 +223,7 @@ def _entries(records: Iterable[Remembered], objects: Sequence[StoredObject]) -> 
         container, mark, member = record.relative.partition(MEMBER_MARK)
         yield Entry(
             relative=record.relative,
-            uri=uris[container] + mark + member,
+            uri=uris[container] + mark + as_name(member),
             byte_size=record.byte_size,
             header=header_from_json(record.header),
         )

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import SecretStr
 
+from raypipe.archive.addresses import as_address, as_name
 from raypipe.archive.grouping import Group
 from raypipe.archive.headers import Header
 from raypipe.archive.identity import keyed_hash
@@ -103,7 +104,7 @@ def manifest_row(group: Group, source: str, key: SecretStr) -> Row:
 
 def _instance(entry: Entry) -> Row:
     return {
-        "uri": entry.uri,
+        "uri": as_address(entry.uri),
         "byte_size": entry.byte_size,
         "instance_uid": entry.header.instance_uid,
     }
@@ -151,7 +152,9 @@ def series_ref(row: Mapping[str, Any]) -> SeriesRef:
         series_key=row["series_key"],
         kind=Kind(row["kind"]),
         instances=tuple(
-            InstanceRef(uri=i["uri"], byte_size=i["byte_size"], instance_uid=i["instance_uid"])
+            InstanceRef(
+                uri=as_name(i["uri"]), byte_size=i["byte_size"], instance_uid=i["instance_uid"]
+            )
             for i in row["instances"]
         ),
         flags=tuple(Flag(flag) for flag in row["flags"] or ()),

@@ -1,11 +1,13 @@
 """Members of zip and tar files, read without unpacking to disk.
 
 In: addresses such as "archive.zip!/member". Out: listings and contents, within limits.
-Does not know: what the members are. An archive inside an archive is never opened.
+Does not know: what the members are. An archive inside an archive is never opened, a link inside one
+never followed: nothing is ever written or read by the name of a member.
 """
 
 import gzip
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -30,16 +32,28 @@ _DAMAGE = (
     EOFError,
     NotImplementedError,  # a compression method that zipfile does not know
     RuntimeError,  # zipfile's way to say "encrypted"
+    *(ValueError, OverflowError, struct.error),  # numbers and names that are none
 )
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""The others are expanded a few kilobytes at a time, and each may be gigabytes."""
+_LONGEST_TAR_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file in an archive; `encrypted` members are listed and not read."""
+    """One file in an archive.
+
+    Args:
+        name: as the archive file has it.
+        byte_size: when it is expanded.
+        fault: why it is listed and not read, "" where it is read.
+        repeated: whether it is another one that is read under this name.
+    """
 
     name: str
     byte_size: int
-    encrypted: bool = False
+    fault: str = ""
+    repeated: bool = False
 
 
 def is_archive(name: str) -> bool:
@@ -50,7 +64,7 @@ def is_archive(name: str) -> bool:
 def iterate_members(
     uri: str, stored_size: int, config: StorageConfig
 ) -> Iterator[tuple[Member, IO[bytes] | None]]:
-    """Every member and an open file over it, valid until the next one; None where encrypted.
+    """Every member and an open file over it, valid until the next one; None where it has a fault.
 
     Raises:
         SeriesError: ARCHIVE_MEMBER_UNREADABLE: damaged, or beyond the limits of the config;
@@ -59,22 +73,58 @@ def iterate_members(
     limit = _Limit(stored_size, config)
     with _opened(uri, config) as archive:
         if isinstance(archive, zipfile.ZipFile):
-            infos = [i for i in archive.infolist() if not i.is_dir()]
-            for info in infos:
-                limit.add(info.file_size)  # before any member is expanded
-            for info in infos:
-                if info.flag_bits & 1:
-                    yield Member(info.filename, info.file_size, encrypted=True), None
-                    continue
-                with archive.open(info) as file:
-                    yield Member(info.filename, info.file_size), file
-            return
-        for entry in archive:
-            # A tar may hold one name twice; the last one counts for unpackers, here each counts.
-            if not entry.isreg():
-                continue
-            limit.add(entry.size)
-            yield Member(entry.name, entry.size), archive.extractfile(entry)
+            yield from _zip_members(archive, limit)
+        else:
+            yield from _tar_members(archive, limit)
+
+
+def _zip_members(
+    archive: zipfile.ZipFile, limit: "_Limit"
+) -> Iterator[tuple[Member, IO[bytes] | None]]:
+    infos = [i for i in archive.infolist() if not i.is_dir()]
+    for info in infos:
+        limit.add(info.file_size)  # before any member is expanded
+    for info in infos:
+        repeated = archive.NameToInfo.get(info.filename) is not info
+        fault, file = _zip_fault(info, repeated=repeated), None
+        if not fault:
+            try:
+                file = archive.open(info)
+            except _DAMAGE as error:
+                fault = f"the member is damaged ({type(error).__name__})"
+        yield Member(info.filename, info.file_size, fault, repeated), file
+        if file is not None:
+            file.close()
+
+
+def _zip_fault(info: zipfile.ZipInfo, *, repeated: bool) -> str:
+    """Why a member is not read, "" where it is."""
+    if info.flag_bits & 1:
+        return "the member is encrypted"
+    if info.compress_type not in _METHODS:
+        return f"compression method {info.compress_type} is not read: pack with deflate or store"
+    if repeated:
+        return "the archive file holds this name twice: the last one is read"
+    return ""
+
+
+def _tar_members(
+    archive: tarfile.TarFile, limit: "_Limit"
+) -> Iterator[tuple[Member, IO[bytes] | None]]:
+    seen: set[str] = set()
+    for entry in archive:
+        if entry.isdir():
+            continue
+        limit.add(entry.size if entry.isreg() else 0)
+        fault, repeated = "", entry.name in seen
+        if not entry.isreg():
+            fault = "a link, pipe or device inside a tar file is not read"
+        elif repeated:
+            fault = "the archive file holds this name twice: the first one is read"
+        else:
+            seen.add(entry.name)
+        file = None if fault else archive.extractfile(entry)
+        yield Member(entry.name, entry.size, fault, repeated), file
 
 
 def read_members(uris: Sequence[str], config: StorageConfig) -> Iterator[tuple[int, bytes]]:
@@ -121,6 +171,22 @@ def _read_tar(archive: tarfile.TarFile, names: dict[str, list[int]]) -> Iterator
     raise SeriesError(Reason.SOURCE_MISSING, "a member is not in its archive any more")
 
 
+class _TarInfo(tarfile.TarInfo):
+    """A header of a tar file whose long names and attributes are read within a limit."""
+
+    def _proc_gnulong(self, archive: tarfile.TarFile) -> Any:
+        self._check_size()
+        return super()._proc_gnulong(archive)  # type: ignore[misc]
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> Any:
+        self._check_size()
+        return super()._proc_pax(archive)  # type: ignore[misc]
+
+    def _check_size(self) -> None:
+        if self.size > _LONGEST_TAR_HEADER:
+            raise tarfile.ReadError("a header is longer than any name")
+
+
 class _Limit:
     """Counts members and bytes, and stops a decompression bomb before it is expanded."""
 
@@ -134,16 +200,22 @@ class _Limit:
         config = self._config
         ratio = self._bytes / self._stored
         if self._members > config.max_members:
-            self._refuse(f"more than max_members {config.max_members} members")
+            self._refuse("max_members", f"has more than {config.max_members} members")
         if self._bytes > config.max_expanded_gib * (1 << 30):
-            self._refuse(f"expands beyond max_expanded_gib {config.max_expanded_gib:g}")
+            self._refuse(
+                "max_expanded_gib", f"expands to more than {config.max_expanded_gib:g} GiB"
+            )
         if self._bytes > _RATIO_FROM_BYTES and ratio > config.max_expansion_ratio:
             self._refuse(
-                f"expands {ratio:.0f} fold, max_expansion_ratio is {config.max_expansion_ratio:g}"
+                "max_expansion_ratio",
+                f"expands {ratio:.0f} fold, more than {config.max_expansion_ratio:g}",
             )
 
-    def _refuse(self, what: str) -> None:
-        raise SeriesError(Reason.ARCHIVE_MEMBER_UNREADABLE, f"the archive file {what}")
+    def _refuse(self, setting: str, what: str) -> None:
+        raise SeriesError(
+            Reason.ARCHIVE_MEMBER_UNREADABLE,
+            f"the archive file {what}: raise archive.storage.{setting}, or unpack the file",
+        )
 
 
 @contextmanager
@@ -166,5 +238,5 @@ def _opened(uri: str, config: StorageConfig) -> Iterator[Any]:
             with zipfile.ZipFile(file) as archive:
                 yield archive
         else:
-            with tarfile.open(fileobj=file, mode="r:*") as tar:
+            with tarfile.open(fileobj=file, mode="r:*", tarinfo=_TarInfo) as tar:
                 yield tar

@@ -11,6 +11,7 @@ of the first two rows.
 """
 
 import io
+import math
 import struct
 import zlib
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raypipe.archive.headers import Header
+from raypipe.archive.plausible import check_matrix
 from raypipe.errors import Reason, SeriesError
 from raypipe.geometry import Geometry
 from raypipe.types import Flag, HuArray, Volume
@@ -26,7 +28,10 @@ from raypipe.types import Flag, HuArray, Volume
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SPATIAL_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _DIFFER_MM = 0.1
-_PIXELS = "NIfTI"
+_HEADER_BYTES = 1024
+_LONGEST_HEADER = 64 << 20
+"""Header and extensions together; voxels begin within it."""
+_LONGEST_EDGE = 1 << 20
 
 
 def nifti_header(first: bytes, order: str, size: int, *, compressed: bool) -> Header:
@@ -50,15 +55,17 @@ def nifti_header(first: bytes, order: str, size: int, *, compressed: bool) -> He
     unit = _SPATIAL_UNITS_MM.get(units & 7, 1.0)
     x, y, z = (abs(float(v)) * unit for v in zooms[1:4])
     nz = dim[3] if dim[0] >= 3 else 1
-    spacing = (z or 1.0, y or 1.0, x or 1.0)
-    return Header(kind="nifti", shape_zyx=(nz, dim[2], dim[1]), spacing_zyx_mm=spacing, **facts)
+    z, y, x = (v if math.isfinite(v) and v > 0 else 1.0 for v in (z, y, x))
+    return Header(kind="nifti", shape_zyx=(nz, dim[2], dim[1]), spacing_zyx_mm=(z, y, x), **facts)
 
 
 def _dimension_fault(dim: tuple[int, ...]) -> SeriesError | None:
     rank = dim[0]
     if not 2 <= rank <= 7 or any(n < 1 for n in dim[1 : rank + 1]):
         return SeriesError(Reason.HEADER_UNREADABLE, "NIfTI dim is not valid")
-    volumes = int(np.prod(dim[4 : rank + 1])) if rank > 3 else 1
+    if max(dim[1 : rank + 1]) > _LONGEST_EDGE:
+        return SeriesError(Reason.TOO_LARGE, f"NIfTI dim holds more than {_LONGEST_EDGE} voxels")
+    volumes = math.prod(dim[4 : rank + 1]) if rank > 3 else 1
     if volumes > 1:
         return SeriesError(Reason.SHAPE_MISMATCH, f"one file holds {volumes} volumes")
     return None
@@ -85,12 +92,12 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
     """
     import nibabel
 
-    if content[:2] == b"\x1f\x8b":
-        content = _gunzip(content, max_voxels)
+    zipped = content[:2] == b"\x1f\x8b"
+    first = _gunzip(content, _HEADER_BYTES) if zipped else content
     try:
-        kind = nibabel.Nifti2Image if _is_nifti2(content) else nibabel.Nifti1Image
+        kind = nibabel.Nifti2Image if _is_nifti2(first) else nibabel.Nifti1Image
         header_class: Any = kind.header_class
-        header = header_class.from_fileobj(io.BytesIO(content), check=False)
+        header = header_class.from_fileobj(io.BytesIO(first), check=False)
         dim = tuple(int(n) for n in header["dim"])
         datatype = int(header["datatype"])
     except (nibabel.spatialimages.HeaderDataError, ValueError, struct.error) as error:
@@ -99,19 +106,20 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
     if fault:
         raise fault
     shape_xyz = tuple(dim[i] if i <= dim[0] else 1 for i in (1, 2, 3))
-    if int(np.prod(shape_xyz)) > max_voxels:
-        raise SeriesError(Reason.TOO_LARGE, f"{np.prod(shape_xyz)} voxels, limit {max_voxels}")
-    stored = _stored_voxels(content, header, shape_xyz)
+    voxels = math.prod(shape_xyz)  # of Python's integers, which do not wrap around
+    if voxels > max_voxels:
+        raise SeriesError(Reason.TOO_LARGE, f"{voxels} voxels, limit {max_voxels}")
+    dtype, offset = _layout(header)
+    if zipped:
+        content = _gunzip(content, offset + voxels * dtype.itemsize)
+    stored = _stored_voxels(content, dtype, offset, shape_xyz)
     affine, flags = _affine(header)
     hu, clipped = _to_hu(stored, float(header["scl_slope"]), float(header["scl_inter"]))
     if clipped:
         flags.append(Flag.HU_CLIPPED)
     if hu.shape[0] == 1:
         flags.append(Flag.SINGLE_SLICE)
-    try:
-        geometry = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine)
-    except ValueError as error:
-        raise SeriesError(Reason.GEOMETRY_INVALID, "the NIfTI matrix is singular") from error
+    geometry = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine)
     return Volume(hu=hu, geometry=geometry, flags=tuple(flags))
 
 
@@ -119,17 +127,15 @@ def _is_nifti2(content: bytes) -> bool:
     return content[4:8] == b"n+2\0"
 
 
-def _gunzip(content: bytes, max_voxels: int) -> bytes:
-    """Expand gzip data, at most as much as the largest volume of 8-byte voxels needs."""
-    limit = max_voxels * 8 + (1 << 20)
+def _gunzip(content: bytes, needed: int) -> bytes:
+    """Expand gzip data as far as is needed: what lies behind may be without end."""
     parts, rest, total = [], content, 0
     try:
-        while rest:  # gzip files may be several streams one after another
+        while rest and total < needed:  # gzip files may be several streams one after another
             expander = zlib.decompressobj(wbits=31)
-            part = expander.decompress(rest, limit - total)
-            if expander.unconsumed_tail:
-                raise SeriesError(Reason.TOO_LARGE, f"expands beyond {limit} bytes")
-            if not expander.eof:
+            limit = needed - total + 1  # one more, so that a checksum at the end is looked at
+            part = expander.decompress(rest, limit)
+            if not expander.eof and len(part) < limit:
                 raise SeriesError(Reason.PIXELS_UNREADABLE, "the gzip data ends early")
             parts.append(part)
             total += len(part)
@@ -139,15 +145,28 @@ def _gunzip(content: bytes, max_voxels: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _stored_voxels(content: bytes, header: Any, shape_xyz: tuple[int, ...]) -> NDArray[Any]:
-    """The voxels as stored, (z, y, x), without a copy."""
+def _layout(header: Any) -> tuple[np.dtype[Any], int]:
+    """Type of a voxel, and where the first one begins."""
     try:
         dtype = np.dtype(header.get_data_dtype())
-    except (KeyError, ValueError, TypeError) as error:
-        raise SeriesError(Reason.PIXELS_UNREADABLE, "the NIfTI datatype is not known") from error
-    offset = int(header.get_data_offset())
-    count = int(np.prod(shape_xyz))
-    if offset < 0 or len(content) < offset + count * dtype.itemsize:
+        offset = int(header.get_data_offset())
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise SeriesError(Reason.PIXELS_UNREADABLE, "NIfTI datatype or vox_offset") from error
+    if dtype.kind not in "iuf":
+        raise SeriesError(Reason.PIXELS_UNREADABLE, "the NIfTI datatype is no number")
+    if not 0 <= offset <= _LONGEST_HEADER:
+        raise SeriesError(
+            Reason.HEADER_UNREADABLE, f"NIfTI vox_offset is from 0 to {_LONGEST_HEADER}"
+        )
+    return dtype, offset
+
+
+def _stored_voxels(
+    content: bytes, dtype: np.dtype[Any], offset: int, shape_xyz: tuple[int, ...]
+) -> NDArray[Any]:
+    """The voxels as stored, (z, y, x), without a copy."""
+    count = math.prod(shape_xyz)
+    if len(content) < offset + count * dtype.itemsize:
         have, need = len(content) - offset, count * dtype.itemsize
         raise SeriesError(Reason.PIXELS_UNREADABLE, f"{have} bytes of voxels, {need} needed")
     flat = np.frombuffer(content, dtype=dtype, count=count, offset=offset)
@@ -173,14 +192,17 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], list[Flag]]:
     lps[:3] *= unit
     if not np.all(np.isfinite(lps)):
         raise SeriesError(Reason.GEOMETRY_INVALID, "the NIfTI matrix is not finite")
+    check_matrix("the NIfTI matrix", lps)
     return lps[:, [2, 1, 0, 3]], flags
 
 
 def _qform(header: Any) -> NDArray[np.float64] | None:
     """The qform where it is set and valid."""
+    from nibabel.spatialimages import HeaderDataError
+
     try:
         qform: NDArray[np.float64] | None = header.get_qform(coded=True)[0]
-    except (ValueError, ArithmeticError):  # a quaternion longer than 1
+    except (HeaderDataError, ValueError, ArithmeticError):  # such as a quaternion longer than 1
         return None
     if qform is None or abs(np.linalg.det(qform[:3, :3])) < 1e-9:
         return None

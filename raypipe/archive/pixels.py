@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
+from raypipe.archive.codestream import check_codestreams
+from raypipe.archive.deflated import HEADER_BYTES, inflated, is_deflated
 from raypipe.archive.elements import declared_syntax, found_encoding, parse
 from raypipe.archive.trim import trim
 from raypipe.errors import Reason, SeriesError
 
-DEFLATED = "1.2.840.10008.1.2.1.99"
 PIXEL_KEYWORDS = (
     "Rows",
     "Columns",
@@ -75,26 +75,46 @@ class DicomObject:
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return int(self.header.get("NumberOfFrames") or 1)
+        return max(1, int(self.header.get("NumberOfFrames") or 1))
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes that the frames take up when they are not compressed."""
+        rows, columns, allocated = (
+            int(self.header.get(k) or 0) for k in ("Rows", "Columns", "BitsAllocated")
+        )
+        return self.frames * rows * columns * -(-allocated // 8)
 
 
-def open_object(content: bytes, keywords: Sequence[str]) -> DicomObject:
+def open_object(content: bytes, keywords: Sequence[str], *, max_voxels: int) -> DicomObject:
     """Parse an object up to its pixels.
 
+    Args:
+        content: all bytes.
+        keywords: of the elements wanted.
+        max_voxels: a deflated object is not expanded to more than these.
+
     Raises:
-        SeriesError: HEADER_UNREADABLE, NO_PIXEL_DATA, TRANSFER_SYNTAX_MISMATCH or
-            TRANSFER_SYNTAX_UNSUPPORTED.
+        SeriesError: HEADER_UNREADABLE, NO_PIXEL_DATA, TRANSFER_SYNTAX_MISMATCH,
+            TRANSFER_SYNTAX_UNSUPPORTED or TOO_LARGE.
     """
+    if not is_deflated(content):
+        return _open_plain(content, keywords)
+    item = _open_plain(inflated(content, HEADER_BYTES), keywords)
+    if item.pixel_bytes > 4 * max_voxels:
+        raise SeriesError(Reason.TOO_LARGE, f"{item.pixel_bytes} bytes, limit {max_voxels} voxels")
+    if item.length < item.pixel_bytes:
+        return _open_plain(inflated(content, HEADER_BYTES + item.pixel_bytes), keywords)
+    return item
+
+
+def _open_plain(content: bytes, keywords: Sequence[str]) -> DicomObject:
     try:
         trimmed = trim(content, tuple(keywords))
         file = io.BytesIO(content if trimmed is None else trimmed[0])
         header = parse(file, keywords)
         at = file.tell() if trimmed is None else trimmed[1]
         syntax = declared_syntax(header)
-        if syntax == DEFLATED:
-            return _open_deflated(content, keywords, syntax)
-    except SeriesError:
-        raise
     except Exception as error:  # pydicom raises anything on damaged bytes
         kind = type(error).__name__
         raise SeriesError(Reason.HEADER_UNREADABLE, f"damaged DICOM header ({kind})") from error
@@ -112,14 +132,6 @@ def open_object(content: bytes, keywords: Sequence[str]) -> DicomObject:
     return DicomObject(header, content, begin, length, encapsulated, syntax, little)
 
 
-def _open_deflated(content: bytes, keywords: Sequence[str], syntax: UID) -> DicomObject:
-    header = pydicom.dcmread(io.BytesIO(content), specific_tags=[*keywords, "PixelData"])
-    if "PixelData" not in header:
-        raise SeriesError(Reason.NO_PIXEL_DATA, "the object has no PixelData")
-    pixels = bytes(header.PixelData)
-    return DicomObject(header, pixels, 0, len(pixels), False, syntax, True)
-
-
 def _pixel_value(content: bytes, at: int, order: str) -> tuple[int, int]:
     """Where the value of the pixel element at `at` begins, and its stated length."""
     start = content[at : at + 12]
@@ -128,6 +140,18 @@ def _pixel_value(content: bytes, at: int, order: str) -> tuple[int, int]:
     if start[4:6] in _LONG_VRS and len(start) == 12:
         return at + 12, struct.unpack(f"{order}I", start[8:12])[0]
     return at + 8, struct.unpack(f"{order}I", start[4:8])[0]
+
+
+def check_length(item: DicomObject) -> None:
+    """See that native pixels are all there, before anything is made for them.
+
+    Raises:
+        SeriesError: PIXELS_UNREADABLE.
+    """
+    if not item.encapsulated and item.length < item.pixel_bytes:
+        raise SeriesError(
+            Reason.PIXELS_UNREADABLE, f"{item.length} bytes, {item.pixel_bytes} needed"
+        )
 
 
 def stored_frames(item: DicomObject) -> Iterator[NDArray[Any]]:
@@ -158,11 +182,8 @@ def stored_frames(item: DicomObject) -> Iterator[NDArray[Any]]:
         return
     order = "<" if item.little_endian else ">"
     dtype = np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}")
+    check_length(item)
     count = item.frames * rows * columns
-    if item.length < count * dtype.itemsize:
-        raise SeriesError(
-            Reason.PIXELS_UNREADABLE, f"{item.length} bytes, {count * dtype.itemsize} needed"
-        )
     flat = np.frombuffer(item.content, dtype=dtype, count=count, offset=item.begin)
     yield from flat.reshape(item.frames, rows, columns)
 
@@ -182,7 +203,7 @@ def _decoded_frames(item: DicomObject, shape: tuple[int, int]) -> Iterator[NDArr
             Reason.TRANSFER_SYNTAX_UNSUPPORTED, f"no decoder installed for {item.syntax.name}"
         )
     source = _decoder_source(item)
-    _check_codestream(item)
+    check_codestreams(source.PixelData, item.syntax, shape)
     for index in range(item.frames):
         yield _decode_frame(decoder, source, index, plugins, shape)
 
@@ -208,7 +229,9 @@ def _decode_frame(
     for plugin in plugins:
         try:
             frame, _ = decoder.as_array(source, index=index, raw=True, decoding_plugin=plugin)
-        except Exception as error:  # noqa: BLE001 - decoders raise anything; the next may succeed
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of Rust's is no Exception
             kinds.append(f"{plugin} {type(error).__name__}")
             continue
         if frame.shape == shape:
@@ -216,65 +239,3 @@ def _decode_frame(
             return array
         kinds.append(f"{plugin} another shape")
     raise SeriesError(Reason.PIXELS_UNREADABLE, f"no decoder succeeded: {', '.join(kinds)}")
-
-
-def _check_codestream(item: DicomObject) -> None:
-    """Compare how the first fragment begins with what the transfer syntax promises."""
-    from pydicom.encaps import generate_fragments
-    from pydicom.uid import JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
-
-    try:
-        pixels = item.content[item.begin : item.begin + item.length]
-        fragments = generate_fragments(pixels)
-        next(fragments)  # the offset table
-        first = next(fragments)
-    except (ValueError, StopIteration, struct.error) as error:
-        raise SeriesError(Reason.PIXELS_UNREADABLE, "damaged encapsulation") from error
-    found = codestream_family(first)
-    syntax = item.syntax
-    if syntax in JPEG2000TransferSyntaxes or ".4.20" in syntax:
-        expected = "JPEG 2000"
-    elif syntax in JPEGLSTransferSyntaxes:
-        expected = "JPEG-LS"
-    elif syntax == "1.2.840.10008.1.2.5":
-        expected = "RLE"
-    elif syntax in ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"):
-        expected = "JPEG lossless"
-    else:
-        expected = "JPEG"
-    if found != expected:
-        raise SeriesError(
-            Reason.TRANSFER_SYNTAX_MISMATCH,
-            f"declared {syntax.name}, the codestream is {found or 'nothing known'}",
-        )
-
-
-def codestream_family(fragment: bytes) -> str:
-    """Which family of codecs wrote a fragment, "" where none is recognized."""
-    if fragment.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP")):
-        return "JPEG 2000"
-    if fragment.startswith(b"\xff\xd8"):
-        return _jpeg_family(fragment)
-    if len(fragment) >= 64:
-        segments, first = struct.unpack("<II", fragment[:8])
-        if 1 <= segments <= 15 and first == 64:
-            return "RLE"
-    return ""
-
-
-def _jpeg_family(fragment: bytes) -> str:
-    """The frame marker of a JPEG codestream: lossless, JPEG-LS or lossy."""
-    at = 2
-    while at + 4 <= len(fragment) and fragment[at] == 0xFF:
-        marker = fragment[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if marker == 0xF7:
-            return "JPEG-LS"
-        if marker in (0xC3, 0xC7, 0xCB, 0xCF):
-            return "JPEG lossless"
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return "JPEG"
-        at += 2 + int.from_bytes(fragment[at + 2 : at + 4], "big")
-    return ""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from raypipe.archive.plausible import check_position_mm, check_spacing_mm, is_plausible_mm
 from raypipe.errors import Reason, SeriesError
 
 Vector = tuple[float, float, float]
@@ -83,8 +84,8 @@ def _plane(position: Dataset, orientation: Dataset, measures: Dataset, temporal:
     where = _numbers(position, "ImagePositionPatient", 3)
     cosines = _numbers(orientation, "ImageOrientationPatient", 6)
     spacing = _numbers(measures, "PixelSpacing", 2)
-    if float(spacing.min()) <= 0:
-        raise SeriesError(Reason.GEOMETRY_INVALID, f"PixelSpacing {spacing.tolist()} mm")
+    check_spacing_mm("PixelSpacing", spacing)
+    check_position_mm("ImagePositionPatient", where)
     thickness: Any = measures.get("SliceThickness")
     try:
         thickness_mm = float(thickness)
@@ -95,7 +96,7 @@ def _plane(position: Dataset, orientation: Dataset, measures: Dataset, temporal:
         position_lps_mm=(float(where[0]), float(where[1]), float(where[2])),
         direction=(*row, *column),
         spacing_yx_mm=(float(spacing[0]), float(spacing[1])),
-        thickness_mm=thickness_mm if np.isfinite(thickness_mm) and thickness_mm > 0 else None,
+        thickness_mm=thickness_mm if is_plausible_mm(thickness_mm) else None,
         temporal=temporal,
     )
 

@@ -4,7 +4,7 @@ In: stored objects that are new or changed. Out: what to remember of each, membe
 Does not know: which files belong together.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,8 +12,14 @@ from typing import IO
 
 from pydantic import SecretStr
 
+from raypipe.archive.addresses import as_text
 from raypipe.archive.headers import Header, HeadFile, other, read_header
-from raypipe.archive.members import damage_as_series_error, is_archive, iterate_members
+from raypipe.archive.members import (
+    Member,
+    damage_as_series_error,
+    is_archive,
+    iterate_members,
+)
 from raypipe.archive.state import Remembered
 from raypipe.archive.storage import (
     MEMBER_MARK,
@@ -68,6 +74,15 @@ def scan(
 
 
 def _scan_object(stored: StoredObject, storage: StorageConfig, key: SecretStr) -> Scanned:
+    if MEMBER_MARK in stored.uri:
+        return _one(
+            stored,
+            other(
+                Reason.SOURCE_UNREADABLE,
+                f'a folder\'s name ends with "!", and "{MEMBER_MARK}" parts an archive file from '
+                f"its members: rename it",
+            ),
+        )
     if stored.fault is not None:
         message = {
             Reason.NOT_AN_IMAGE: "neither a file nor a folder",
@@ -128,31 +143,38 @@ def _scan_archive(stored: StoredObject, storage: StorageConfig, key: SecretStr) 
     """One record a member; a member that cannot be read is a row of its own."""
     marker = Remembered(stored.relative, stored.byte_size, stored.version, True, "{}")
     records = [marker]
-    names: set[str] = set()
+    names: Counter[str] = Counter()
+    used: set[str] = set()
+
+    def remember(member: Member, header: Header) -> None:
+        base = relative = f"{stored.relative}{MEMBER_MARK}{as_text(member.name)}"
+        while relative in used or (member.repeated and relative == base):
+            names[base] += 1  # a name written twice makes two rows
+            relative = f"{base} #{names[base] + 1}"
+        used.add(relative)
+        size = member.byte_size
+        records.append(Remembered(relative, size, stored.version, False, header.to_json()))
+
     try:
         for member, file in iterate_members(stored.uri, stored.byte_size, storage):
-            if member.name in names:
-                continue  # a name written twice: unpackers keep one, and so does reading
-            names.add(member.name)
-            header = _member_header(member.name, member.byte_size, file, key)
-            relative = f"{stored.relative}{MEMBER_MARK}{member.name}"
-            records.append(
-                Remembered(relative, member.byte_size, stored.version, False, header.to_json())
-            )
+            remember(member, _member_header(member, file, key))
     except SeriesError as error:
-        return _one(stored, other(error.reason, error.message))
+        header = other(error.reason, error.message)
+        if len(records) == 1 or error.reason in FAILURES:
+            return _one(stored, header)
+        remember(Member("", 0), header)  # for what lies behind the damage
     if len(records) == 1:
         return _one(stored, other(Reason.NOT_AN_IMAGE, "an archive file without members"))
     return Scanned(tuple(records), stored.byte_size)
 
 
-def _member_header(name: str, size: int, file: IO[bytes] | None, key: SecretStr) -> Header:
+def _member_header(member: Member, file: IO[bytes] | None, key: SecretStr) -> Header:
     if file is None:
-        return other(Reason.ARCHIVE_MEMBER_UNREADABLE, "the member is encrypted")
-    if is_archive(name):
+        return other(Reason.ARCHIVE_MEMBER_UNREADABLE, member.fault)
+    if is_archive(member.name):
         return other(Reason.ARCHIVE_MEMBER_UNREADABLE, "an archive inside an archive is not opened")
-    head = HeadFile(lambda start, end: _read_member_part(file, start, end), size)
+    head = HeadFile(lambda start, end: _read_member_part(file, start, end), member.byte_size)
     try:
-        return _header(head, size, key)
+        return _header(head, member.byte_size, key)
     except SeriesError as error:
         return other(error.reason, error.message)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from raypipe.archive.manifest import write_table
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Counts up when headers of an older index do not serve any more; files are then read again."""
 
 _SCHEMA = pa.schema(

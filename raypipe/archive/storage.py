@@ -34,6 +34,10 @@ class StorageConfig(Settings):
     s3_region: str | None = Field(None, description="Region; the AWS environment's if null.")
     s3_anonymous: bool = Field(False, description="Read public buckets without credentials.")
     retries: int = Field(5, ge=0, description="How often a transient S3 fault is tried again.")
+    backoff_base_s: float = Field(
+        0.5, gt=0, description="Longest wait before the second try; doubles with every further one."
+    )
+    backoff_cap_s: float = Field(20.0, gt=0, description="Longest wait before any try, in seconds.")
     connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to reach the S3 server.")
     read_timeout_s: float = Field(60.0, gt=0, description="Seconds without a byte from S3.")
     concurrency: int = Field(32, ge=1, description="Objects read at a time by one process.")
@@ -87,14 +91,17 @@ def filesystem_for(uri: str, config: StorageConfig) -> tuple[Any, str]:
 
 
 def _s3_filesystem(config: StorageConfig) -> Any:
+    from raypipe.archive.s3 import BackoffS3FileSystem
+
     client = {"region_name": config.s3_region} if config.s3_region else {}
-    return fsspec.filesystem(
-        "s3",
+    return BackoffS3FileSystem(
+        backoff=(config.retries, config.backoff_base_s, config.backoff_cap_s),
         anon=config.s3_anonymous,
         endpoint_url=config.s3_endpoint,
         client_kwargs=client,
         config_kwargs={
-            "retries": {"total_max_attempts": config.retries + 1, "mode": "standard"},
+            # archive.retry decides; botocore's own handler then says nothing
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
             "connect_timeout": config.connect_timeout_s,
             "read_timeout": config.read_timeout_s,
             "max_pool_connections": config.concurrency,

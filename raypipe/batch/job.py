@@ -5,12 +5,12 @@ Does not know: what a stage decides, how progress is shown.
 """
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -20,26 +20,20 @@ from ray.data.checkpoint import CheckpointConfig
 from raypipe.archive.index import IndexSummary, build_index
 from raypipe.archive.manifest import part_files, read_manifest
 from raypipe.archive.storage import filesystem_for
+from raypipe.batch.attempts import Attempts
 from raypipe.batch.cluster import start_ray
+from raypipe.batch.committed import Committed
+from raypipe.batch.executor_watch import ExecutorWatch
+from raypipe.batch.gate import Clock, open_gate, utc_now
 from raypipe.batch.graph import build_graph
-from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output, as_arrow, count_rows, open_output
+from raypipe.batch.mend import mend
+from raypipe.batch.monitor import Monitor, Watched
+from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output, as_arrow, open_output
+from raypipe.batch.progress import Progress as Progress
+from raypipe.batch.run_log import RunLog
 from raypipe.batch.summary import RunSummary, summarize
 from raypipe.config import RaypipeConfig
 from raypipe.errors import ConfigError, Status
-
-POLL_S = 1.0
-"""How often committed rows are counted for the progress display."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is; counts come from committed rows, not from work in flight."""
-
-    done: int
-    total: int
-    done_before: int
-    status_counts: dict[str, int]
-    elapsed_s: float
 
 
 @dataclass(frozen=True)
@@ -63,17 +57,28 @@ class Job:
         output: folder or s3:// address of the results.
         config: the resolved config.
         limit: work only on the first so many series of the manifest, by series_key.
+        clock: tells the hour that the schedule is compared with.
+        on_log: gets every line of the log as well.
 
     Raises:
         ConfigError: the output holds rows of a config that gives other results.
     """
 
     def __init__(
-        self, source: str, output: str, config: RaypipeConfig, *, limit: int | None = None
+        self,
+        source: str,
+        output: str,
+        config: RaypipeConfig,
+        *,
+        limit: int | None = None,
+        clock: Clock = utc_now,
+        on_log: Callable[[str], None] | None = None,
     ) -> None:
         self._source, self._config, self._limit = source, config, limit
+        self._clock, self._on_log = clock, on_log
         self._source_is_manifest = bool(part_files(*filesystem_for(source, config.archive.storage)))
         self.output: Output = open_output(output, config.archive.storage)
+        self._attempts = Attempts(self.output.uri, config.archive.storage)
         self._refuse_other_config()
 
     def index(self, on_progress: Callable[[int, int, int], None]) -> IndexSummary | None:
@@ -92,34 +97,47 @@ class Job:
         """What `run` would do; needs an index, changes nothing."""
         rows = self._manifest_rows([ID_COLUMN, "status", "instances"]).to_pylist()
         statuses = [row["status"] for row in rows]
+        committed = Committed(self.output)
+        committed.poll()
         return Plan(
             manifest=self._manifest_uri(),
             output=self.output.path,
             total=len(rows),
-            done=sum(count_rows(self.output, {}).values()),
+            done=committed.done,
             status_counts={s: statuses.count(s) for s in sorted(set(statuses))},
             source_bytes=sum(i["byte_size"] for row in rows for i in row["instances"] or ()),
         )
 
-    def retry_failed(self) -> int:
-        """Take back every failed row, so that `run` does it again; returns how many."""
+    def retry_failed(self, reasons: Collection[str] = ()) -> int:
+        """Take back failed rows, of some reasons or all, so that `run` does them again.
+
+        Returns:
+            how many.
+        """
         self.output.finish_taking_back()
-        return self.output.take_back(Status.FAILED)
+        keys = self.output.take_back(Status.FAILED, reasons)
+        self._attempts.forget(keys)
+        return len(keys)
 
     def run(self, on_progress: Callable[[Progress], None]) -> RunSummary:
-        """Do every series that has no row yet, and sum up."""
+        """Do every series that has no row yet, and sum up.
+
+        Raises:
+            RunStoppedError: too large a share of the series failed.
+        """
         self.output.finish_taking_back()
-        self.output.write_text("config.yaml", self._config.to_yaml())
-        record = {"manifest": self._manifest_uri(), "result_hash": self._config.result_hash}
-        self.output.write_text(JOB_FILE, json.dumps(record) + "\n")
-        filesystem, manifest = self._selected_manifest()
+        run_id = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        log = RunLog(self.output, run_id, self._on_log)
+        mended = mend(self.output)
+        if mended:
+            log.event("mended", **mended)
+        self._write_record()
         total = self._manifest_rows([ID_COLUMN]).num_rows
         start_ray(self._config.run)
         started_at, started = datetime.now(UTC), time.perf_counter()
-        with self._reporting(total, on_progress), self._checkpointing():
-            graph = build_graph(manifest, filesystem, self._config)
-            graph.write_parquet(self.output.results, filesystem=self.output.filesystem)
-        columns = ["status", "reason", "flags", "findings", "report", "timings"]
+        watched = Watched(self.output, run_id, total, self._config.run, self._clock)
+        self._execute(Monitor(watched, log, on_progress))
+        columns = ["status", "reason", "flags", "findings", "report", "timings", "attempts"]
         summary = summarize(
             self.output.iterate_rows(columns),
             started_at=started_at,
@@ -129,6 +147,33 @@ class Job:
         )
         self.output.write_text("run.json", summary.model_dump_json(indent=2) + "\n")
         return summary
+
+    def _execute(self, monitor: Monitor) -> None:
+        """Run the graph; what it was working on when it ended in order counts as not begun."""
+        filesystem, manifest = self._selected_manifest()
+        self._attempts.make_folder()
+        gate = open_gate(self._config.run, self._clock)
+        try:
+            with monitor, self._checkpointing():
+                graph = build_graph(manifest, filesystem, self._config, self._attempts, gate)
+                # every page gets a checksum, which `raypipe verify` compares
+                graph.write_parquet(
+                    self.output.results, filesystem=self.output.filesystem, write_page_checksum=True
+                )
+        except BaseException:
+            self._attempts.forgive()
+            if monitor.stopped is not None:
+                raise monitor.stopped from None
+            raise
+        finally:
+            if gate is not None:
+                ray.kill(gate)
+
+    def _write_record(self) -> None:
+        self.output.write_text("config.yaml", self._config.to_yaml())
+        record: dict[str, Any] = {"manifest": self._manifest_uri(), "limit": self._limit}
+        record["result_hash"] = self._config.result_hash
+        self.output.write_text(JOB_FILE, json.dumps(record) + "\n")
 
     def _refuse_other_config(self) -> None:
         text = self.output.read_text(JOB_FILE)
@@ -160,11 +205,15 @@ class Job:
     def _checkpointing(self) -> Iterator[None]:
         """Let Ray Data commit rows in two phases and leave out committed ones on a resume."""
         context = ray.data.DataContext.get_current()
-        names = ("checkpoint_config", "enable_progress_bars", "use_datasource_v2")
+        names = (
+            *("checkpoint_config", "enable_progress_bars", "use_datasource_v2"),
+            "custom_execution_callback_classes",
+        )
         before = {name: getattr(context, name) for name in names}
         context.enable_progress_bars = False  # the caller shows committed rows instead
         # The newer Parquet reader starts 32 actors to read the footers of a manifest's few files.
         context.use_datasource_v2 = False
+        context.custom_execution_callback_classes = [ExecutorWatch]
         context.checkpoint_config = CheckpointConfig(
             ID_COLUMN,
             self.output.checkpoint,
@@ -176,28 +225,3 @@ class Job:
         finally:
             for name, value in before.items():
                 setattr(context, name, value)
-
-    @contextmanager
-    def _reporting(self, total: int, on_progress: Callable[[Progress], None]) -> Iterator[None]:
-        """Call on_progress with the committed rows every POLL_S, and once at the end."""
-        counted: dict[str, dict[str, int]] = {}
-        done_before = sum(count_rows(self.output, counted).values())
-        started, stop = time.perf_counter(), threading.Event()
-
-        def report() -> None:
-            counts = count_rows(self.output, counted)
-            elapsed_s = time.perf_counter() - started
-            on_progress(Progress(sum(counts.values()), total, done_before, counts, elapsed_s))
-
-        def poll() -> None:
-            while not stop.wait(POLL_S):
-                report()
-
-        poller = threading.Thread(target=poll, name="raypipe-progress", daemon=True)
-        poller.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            poller.join()
-        report()

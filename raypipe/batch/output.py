@@ -6,7 +6,10 @@
     OUTPUT/config.yaml            the resolved config
     OUTPUT/job.json               where the manifest lies, and the hash of the config
     OUTPUT/run.json               the summary of the last run
-    OUTPUT/retry.json             only while rows are being taken back for --retry-failed
+    OUTPUT/attempts/              what is being worked on (batch.attempts)
+    OUTPUT/progress.json          how far a run is (batch.progress)
+    OUTPUT/log.jsonl              what happened (batch.run_log)
+    OUTPUT/retry.json             only while rows are being taken back for a retry
 
 In: an address. Out: paths, rows, and the two ways to change a finished folder.
 Does not know: Ray, the stages.
@@ -14,7 +17,7 @@ Does not know: Ray, the stages.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +50,11 @@ class Output:
     uri: str
 
     @property
+    def on_s3(self) -> bool:
+        """Whether it lies on S3, where a file is written as a whole or not at all."""
+        return self.uri.startswith("s3://")
+
+    @property
     def results(self) -> str:
         """Folder of the result rows."""
         return f"{self.path}/results"
@@ -76,11 +84,15 @@ class Output:
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a Parquet file whole or not at all."""
         with self._replacing(name) as stream:
-            pq.write_table(table, stream)
+            pq.write_table(table, stream, write_page_checksum=True)
 
     def result_files(self) -> list[str]:
         """The files of the result rows, sorted."""
         return _parquet_files(self.filesystem, self.results)
+
+    def checkpoint_files(self) -> list[str]:
+        """Paths of the files of committed and of pending ids, sorted."""
+        return _parquet_files(self.filesystem, self.checkpoint)
 
     def iterate_rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """Result rows one by one; no more than one file is in memory."""
@@ -89,58 +101,79 @@ class Output:
             if table is not None:
                 yield from table.to_pylist()
 
-    def read_rows(self, file: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    def read_rows(
+        self, file: str, columns: Sequence[str] | None = None, *, check_pages: bool = False
+    ) -> pa.Table | None:
         """The rows of one file; None where it is not whole.
 
         Ray Data writes a file in place and commits it afterwards: one that is being written, or
         that a kill cut off, holds nothing committed, and a resume does its series again.
+
+        Args:
+            file: its path.
+            columns: those to read, as far as the file has them; all if None.
+            check_pages: also compare every page with its checksum, and raise where one differs.
+
+        Raises:
+            OSError: a page differs from its checksum.
         """
         try:
-            return pq.read_table(
-                file, columns=columns, filesystem=self.filesystem, partitioning=None
-            )
-        except (pa.ArrowInvalid, FileNotFoundError):
+            with self.filesystem.open_input_file(file) as opened:
+                parquet = pq.ParquetFile(opened, page_checksum_verification=check_pages)
+                known = parquet.schema_arrow.names
+                wanted = None if columns is None else [c for c in columns if c in known]
+                return parquet.read(columns=wanted)
+        except (ValueError, FileNotFoundError):  # of pyarrow too: ArrowInvalid is a ValueError
             log.info("left out %s: it is not whole (yet)", file.rsplit("/", 1)[-1])
             return None
 
-    def take_back(self, status: Status) -> int:
-        """Make every row of this status undone, so that the next run does it again.
+    def take_back(self, status: Status, reasons: Collection[str] = ()) -> list[str]:
+        """Make rows of this status undone, so that the next run does them again.
 
         A journal is written first and worked off by `finish_taking_back`, which every run calls:
         a stop half-way neither loses nor doubles a row.
 
+        Args:
+            status: of the rows.
+            reasons: only those that ended for one of these; all if empty.
+
         Returns:
-            how many rows were taken back.
+            series_key of the rows that were taken back.
         """
-        rows = self.iterate_rows([ID_COLUMN, "status"])
-        keys = [row[ID_COLUMN] for row in rows if row["status"] == status]
+        keys = [
+            row[ID_COLUMN]
+            for row in self.iterate_rows([ID_COLUMN, "status", "reason"])
+            if row["status"] == status and (not reasons or row["reason"] in reasons)
+        ]
         if keys:
             self.write_text("retry.json", json.dumps(keys))
             self.finish_taking_back()
-        return len(keys)
+        return keys
 
     def finish_taking_back(self) -> None:
         """Work off the journal of `take_back`, if one is left; doing it twice changes nothing."""
         journal = self.read_text("retry.json")
         if journal is None:
             return
-        keys = pa.array(json.loads(journal), pa.string())
-        for folder in ("results", "checkpoint"):
-            for file in _parquet_files(self.filesystem, f"{self.path}/{folder}"):
-                self._drop_rows(folder, file, keys)
+        keys = json.loads(journal)
+        for file in (*self.result_files(), *self.checkpoint_files()):
+            self.drop_rows(file, keys)
         self.filesystem.delete_file(f"{self.path}/retry.json")
 
-    def _drop_rows(self, folder: str, file: str, keys: pa.Array) -> None:
+    def drop_rows(self, file: str, series_keys: Sequence[str]) -> None:
+        """Take rows out of one file, which goes with its last row."""
         table = self.read_rows(file)
         if table is None:
             return
+        keys = pa.array(series_keys, pa.string())
         kept = table.filter(pc.invert(pc.is_in(table[ID_COLUMN], keys)))
         if kept.num_rows == table.num_rows:
             return
         if kept.num_rows == 0:
             self.filesystem.delete_file(file)
             return
-        self.write_table(f"{folder}/{file.rsplit('/', 1)[-1]}", kept)
+        folder, name = file.rsplit("/", 2)[-2:]
+        self.write_table(f"{folder}/{name}", kept)
 
     def _replacing(self, name: str) -> "_Replacing":
         return _Replacing(self.filesystem, f"{self.path}/{name}")
@@ -178,20 +211,6 @@ def open_output(uri: str, storage: StorageConfig) -> Output:
 def as_arrow(filesystem: Any) -> pafs.FileSystem:
     """An fsspec filesystem as pyarrow and Ray Data take it."""
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem))
-
-
-def count_rows(output: Output, known: dict[str, dict[str, int]]) -> dict[str, int]:
-    """Committed rows by status; `known` remembers files already counted, by path."""
-    for file in output.result_files():
-        table = output.read_rows(file, ["status"]) if file not in known else None
-        if table is not None:
-            counted = pc.value_counts(table["status"]).to_pylist()
-            known[file] = {entry["values"]: entry["counts"] for entry in counted}
-    totals: dict[str, int] = {}
-    for counts in known.values():
-        for status, number in counts.items():
-            totals[status] = totals.get(status, 0) + number
-    return totals
 
 
 def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> list[str]:

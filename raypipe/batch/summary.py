@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
+from raypipe.batch.advice import pool_advice
 from raypipe.config import RunConfig
 from raypipe.errors import Status
 from raypipe.settings import Settings
@@ -40,6 +41,7 @@ class RunSummary(Settings):
     status_counts: dict[str, int] = Field(description="All rows of the output, by status.")
     reason_counts: dict[str, int] = Field(description="All rows that are not ok, by reason.")
     flag_counts: dict[str, int] = Field(description="All rows, by flag.")
+    begun_again: int = Field(0, description="Rows of series whose worker died at least once.")
     findings: int = Field(description="Findings in all rows of the output.")
     needs_review: int = Field(description="Reports of the output that a check marked.")
     series_per_hour: float
@@ -49,6 +51,7 @@ class RunSummary(Settings):
     price_per_hour: float
     currency: str
     cost_per_series: float | None = Field(description="Null where the config names no price.")
+    advice: str | None = Field(None, description="Which pool to enlarge where GPUs waited.")
 
 
 class _Tally:
@@ -57,6 +60,7 @@ class _Tally:
     def __init__(self, started_at: datetime) -> None:
         self._started_at = started_at
         self.rows = self.own = self.findings = self.needs_review = self.tokens = 0
+        self.begun_again = 0
         self.statuses: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.flags: Counter[str] = Counter()
@@ -67,6 +71,7 @@ class _Tally:
         self.statuses[row["status"]] += 1
         if row["status"] != Status.OK:
             self.reasons[row["reason"]] += 1
+        self.begun_again += (row.get("attempts") or 1) > 1
         self.flags.update(row["flags"] or ())
         self.findings += len(row["findings"] or ())
         report = row["report"]
@@ -89,8 +94,8 @@ def summarize(
     """Sum up an output folder after a run.
 
     Args:
-        rows: all result rows of the folder (columns status, reason, flags, findings, report,
-            timings).
+        rows: all result rows of the folder (columns status, reason, attempts, flags, findings,
+            report, timings).
         started_at: when this run began; rows finished later are its own.
         wall_s: how long it took.
         in_manifest: series of the manifest, or of the part that `--limit` chose.
@@ -101,6 +106,7 @@ def summarize(
         tally.add(row)
     per_hour = tally.own / wall_s * 3600.0 if wall_s > 0 else 0.0
     describing = tally.seconds["describe"]
+    stages = {s: _stage_use(s, tally.seconds[s], wall_s, run) for s in STAGES}
     return RunSummary(
         started_at=started_at,
         wall_s=wall_s,
@@ -111,16 +117,25 @@ def summarize(
         status_counts=dict(tally.statuses.most_common()),
         reason_counts=dict(tally.reasons.most_common()),
         flag_counts=dict(tally.flags.most_common()),
+        begun_again=tally.begun_again,
         findings=tally.findings,
         needs_review=tally.needs_review,
         series_per_hour=per_hour,
-        stages={s: _stage_use(s, tally.seconds[s], wall_s, run) for s in STAGES},
+        stages=stages,
         tokens=tally.tokens,
         tokens_per_s=tally.tokens / describing if describing else 0.0,
         price_per_hour=run.price_per_hour,
         currency=run.currency,
         cost_per_series=run.price_per_hour / per_hour if run.price_per_hour and per_hour else None,
+        advice=_advice(stages, run) if tally.own else None,
     )
+
+
+def _advice(stages: Mapping[str, StageUse], run: RunConfig) -> str | None:
+    if run.schedule.hours:  # the time outside the hours counts as waiting
+        return None
+    shares = {stage: use.busy_share for stage, use in stages.items() if use.busy_share is not None}
+    return pool_advice(shares, run)
 
 
 def _stage_use(stage: str, seconds: float, wall_s: float, run: RunConfig) -> StageUse:

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from raypipe import __version__
-from raypipe.cli import bench, demo, evaluate, export, index, inspect, run, train
+from raypipe.cli import (
+    bench,
+    demo,
+    evaluate,
+    export,
+    index,
+    inspect,
+    plan,
+    retry,
+    run,
+    serve,
+    status,
+    train,
+    verify,
+)
 from raypipe.errors import RaypipeError
 
 app = typer.Typer(
@@ -42,9 +56,14 @@ def _options(
 
 app.command("index")(index.index)
 app.command("run")(run.run)
+app.command("plan")(plan.plan)
+app.command("status")(status.status)
+app.command("retry")(retry.retry)
+app.command("verify")(verify.verify)
 app.command("inspect")(inspect.inspect)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
+app.add_typer(serve.app, name="serve")
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(bench.app, name="bench")

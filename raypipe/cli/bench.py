@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli import bench_model, bench_training
+from raypipe.cli import bench_ingest, bench_model, bench_prefix, bench_training
 from raypipe.cli.options import ConfigFile, Overrides
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Measure raypipe against a peer in the same run.")
 
+app.command("ingest")(bench_ingest.ingest)
 app.command("encoder")(bench_model.encoder)
 app.command("ablation")(bench_model.ablation)
 app.command("ct-kidney")(bench_training.ct_kidney)
+app.command("prefix")(bench_prefix.prefix)
 
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Empty working folder; a temporary one by default.")
@@ -82,6 +84,37 @@ def memory(
         shape_zyx=(slices, pixels, pixels),
     )
     show_memory_bench(result)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=2) + "\n")
+
+
+@app.command()
+def plan(
+    calibration: Annotated[int, typer.Option(min=8, help="Series of the calibration run.")] = 32,
+    slices: Slices = 8,
+    pixels: Pixels = 256,
+    folder: Folder = None,
+    json: Json = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """The forecast of `raypipe plan` against the real run of an archive ten times as large."""
+    from rich.console import Console
+
+    from raypipe.bench.plan import bench_plan
+    from raypipe.config import load_config
+
+    result = bench_plan(
+        _working(folder),
+        load_config(config, overrides or ()),
+        calibration=calibration,
+        shape_zyx=(slices, pixels, pixels),
+    )
+    told_s = result.forecast.hours * 3600
+    console = Console()
+    console.print(f"forecast {told_s:.1f} s from {calibration} series, start-up included")
+    console.print(f"measured {result.measured_s:.1f} s over {result.forecast.series} series")
+    console.print(f"[bold]forecast over measured: {result.ratio:.3f}[/]")
     if json is not None:
         json.write_text(result.model_dump_json(indent=2) + "\n")
 

@@ -26,7 +26,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from raypipe.archive.index import IndexSummary
     from raypipe.batch.job import Plan
-    from raypipe.batch.job import Progress as RunProgress
+    from raypipe.batch.progress import Progress as RunProgress
     from raypipe.batch.summary import RunSummary
     from raypipe.bench.memory import MemoryResult
     from raypipe.bench.pipeline import PipelineResult
@@ -84,6 +84,8 @@ def run_progress() -> Iterator[Callable[[RunProgress], None]]:
 
 
 def _progress_text(progress: RunProgress) -> str:
+    if progress.paused_until is not None:
+        return f"[yellow]paused until {progress.paused_until:%a %H:%M %Z}[/]"
     new = progress.done - progress.done_before
     if not new:
         return "starting Ray and the engines"
@@ -92,7 +94,8 @@ def _progress_text(progress: RunProgress) -> str:
         f"[{_STATUS_STYLE[status]}]{number} {status}[/]"
         for status, number in progress.status_counts.items()
     )
-    return f"{counts}  {per_hour:,.0f}/h"
+    text = f"{counts}  {per_hour:,.0f}/h"
+    return f"{text}\n[yellow]{progress.advice}[/]" if progress.advice else text
 
 
 def show_index_summary(summary: IndexSummary, out: str) -> None:
@@ -138,6 +141,8 @@ def show_run_summary(summary: RunSummary, output: str) -> None:
         table.add_row("reasons", _counted(summary.reason_counts))
     if summary.flag_counts:
         table.add_row("flags", _counted(summary.flag_counts))
+    if summary.begun_again:
+        table.add_row("begun again", f"{summary.begun_again} series whose worker died")
     table.add_row("findings", f"{summary.findings}, {summary.needs_review} reports need review")
     table.add_row("speed", f"{summary.series_per_hour:,.0f} series/h")
     table.add_row("language model", f"{summary.tokens} tokens, {summary.tokens_per_s:,.0f} per s")
@@ -147,6 +152,8 @@ def show_run_summary(summary: RunSummary, output: str) -> None:
         table.add_row(f"stage {name}", text)
     if summary.cost_per_series is not None:
         table.add_row("cost per series", f"{summary.cost_per_series:.6f} {summary.currency}")
+    if summary.advice is not None:
+        table.add_row("advice", f"[yellow]{summary.advice}[/]")
     if summary.series_left:
         table.add_row("left", f"[red]{summary.series_left} series have no row[/]")
     console.print(table)
@@ -179,7 +186,10 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, detailed: bool = False) -> N
 def _show_row(console: Console, row: Mapping[str, Any]) -> None:
     lines = [f"status {row['status']}"]
     if row["reason"]:
-        lines.append(f"{row['reason']}: {row['message']}")
+        stage = f" (stage {row['stage']})" if row.get("stage") else ""
+        lines.append(f"{row['reason']}{stage}: {row['message']}")
+    if (row.get("attempts") or 1) > 1:
+        lines.append(f"begun {row['attempts']} times")
     if row["spacing_zyx_mm"]:
         spacing = " x ".join(f"{s:.3f}" for s in row["spacing_zyx_mm"])
         lines.append(f"voxels {' x '.join(map(str, row['shape_zyx']))}, spacing {spacing} mm")

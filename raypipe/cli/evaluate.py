@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from raypipe.cli.evaluate_reports import reports
 from raypipe.cli.options import ConfigFile, Overrides
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Compare results with the truth.")
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `detection` a command of its own."""
+app.command()(reports)
 
 
 @app.command()

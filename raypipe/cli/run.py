@@ -3,6 +3,7 @@
 In: arguments. Out: progress and a summary. Does not know: how the job is done.
 """
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -31,6 +32,9 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do series again that ended as failed.")
     ] = False,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write the log as JSON lines on stderr as well.")
+    ] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the resolved config and stop.")
     ] = False,
@@ -39,6 +43,7 @@ def run(
 
     The same command goes on where an earlier one stopped, however it stopped. Every series of the
     archive ends as a row: ok, rejected (with a reason) or failed (with a reason; --retry-failed).
+    `raypipe status`, `raypipe verify` and `raypipe retry` tell of the results and mend them.
 
         raypipe run --input /archive/ct --output results --limit 10
 
@@ -54,7 +59,8 @@ def run(
         return
     if source is None or output is None:
         raise typer.BadParameter("both --input and --output are needed")
-    job = Job(source, output, settings, limit=limit)
+    on_log = partial(typer.echo, err=True) if log_json else None
+    job = Job(source, output, settings, limit=limit, on_log=on_log)
     with index_progress() as on_files:
         job.index(on_files)
     if retry_failed:

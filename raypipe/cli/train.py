@@ -1,4 +1,4 @@
-"""`raypipe train`: the detector, a data set from annotations, a classifier of slices.
+"""`raypipe train`: the detector, a data set from annotations, a classifier of slices, reports.
 
 In: arguments. Out: progress, a table. Does not know: how anything is trained.
 """
@@ -100,6 +100,37 @@ def slices(
     counts = ", ".join(f"{count} of {name}" for name, count in result.counts.items())
     typer.echo(f"classes: {', '.join(result.classes)}; slices: {counts}")
     _table(f"weights: {result.weights}", result.metrics)
+
+
+@app.command()
+def reporter(
+    config: Yaml = None,
+    output: Output = None,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Fine-tune the language model of the reports: a LoRA adapter in peft's format.
+
+    It learns from reports on random findings, or from a table of prompts and texts of your own.
+
+        raypipe train reporter -c configs/train/reporter_small.yaml -o out/train
+
+        raypipe train reporter -o out/mine --set source.kind=pairs --set source.train=mine.parquet
+        --set source.validation=held_out.parquet
+    """
+    from raypipe.train.reporter_config import TrainReporterConfig
+
+    told = _settings(TrainReporterConfig, config, output, overrides)
+    if print_config:
+        _print(told)
+        return
+    from raypipe.train.reporter_loop import train_reporter
+
+    with _training(told.output, told.name, told.steps):
+        result = train_reporter(told)
+    _table(f"adapter: {result.adapter} ({result.weights_hash})", result.metrics)
+    name = result.adapter_id
+    typer.echo(f"--set report.adapter={name} --set report.adapters.{name}={result.adapter}")
 
 
 @app.command("annotations")

@@ -138,15 +138,24 @@ class Detector:
             hu_bzhw: (B, 3, H, W): the slice below, the slice itself, the slice above; see `stacks`.
         """
         with torch.inference_mode():
-            hu = torch.from_numpy(np.array(hu_bzhw)).to(self.device)  # a copy: may be read-only
-            channels = window_channels(hu, self.info.windows, self.info.network.context_slices)
-            if self.config.channels_last:
-                channels = channels.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(
-                self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16
-            ):
+            channels = self.channels(hu_bzhw)
+            with self.precision():
                 output = self._forward(channels)
             return _to_cpu(output)
+
+    def channels(self, hu_bzhw: HuArray) -> Tensor:
+        """What the network sees of slices with their neighbours, on its device; see `run`."""
+        hu = torch.from_numpy(np.array(hu_bzhw)).to(self.device)  # a copy: may be read-only
+        channels = window_channels(hu, self.info.windows, self.info.network.context_slices)
+        if self.config.channels_last:
+            channels = channels.contiguous(memory_format=torch.channels_last)
+        return channels
+
+    def precision(self) -> torch.autocast:
+        """The context in which the network runs."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16
+        )
 
     def _detections(self, output: NetworkOutput, first_slice: int) -> list[Detection]:
         head, names = output.head, self.info.network.attributes

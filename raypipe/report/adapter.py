@@ -21,6 +21,8 @@ from raypipe.errors import ConfigError
 from raypipe.report.config import ReportConfig
 from raypipe.report.model_source import default_cache_folder, locked
 
+DEFAULT_ADAPTER = "default"
+"""The packaged adapter; it belongs to the offline model."""
 _CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _MAX_FILE_BYTES = 4 << 30
@@ -72,12 +74,14 @@ def find_adapter(name: str, location: str, config: ReportConfig) -> AdapterSourc
 
     Args:
         name: its id.
-        location: folder or s3:// address.
+        location: folder, s3:// address, or "default" for the packaged one.
         config: cache folder and S3 server.
     """
     if location.startswith("s3://"):
         cache = config.cache_folder or default_cache_folder()
         folder = _fetched(location, cache, config.adapter_s3_endpoint)
+    elif location == DEFAULT_ADAPTER:
+        folder = Path(__file__).parent / "adapters" / DEFAULT_ADAPTER
     else:
         folder = Path(location).expanduser().resolve()
     return describe_adapter(name, folder)

@@ -129,7 +129,14 @@ class ReportConfig(Settings):
         {}, description="Adapters that requests may name: id -> folder or s3:// address."
     )
     adapter_s3_endpoint: str | None = Field(
-        None, description="S3 server of adapters that is not AWS, with http:// or https://."
+        None,
+        description="S3 server of adapters and prefix that is not AWS, with http:// or https://.",
+    )
+    prefix: str = Field(
+        "",
+        description="Projector that puts what the detector saw in front of the prompt: path or "
+        "s3:// address of a safetensors file; it fits one language model, one detector and one "
+        "adapter. Empty: the model reads text alone.",
     )
     language: str = Field(
         "en", description="Language of the reports: en, de, or the path of a file of terms."
@@ -172,6 +179,15 @@ class ReportConfig(Settings):
             raise ValueError(
                 "report.decoding.method: the OpenAI protocol has no beam search; take best_of, or "
                 "report.engine=vllm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prefix_decodes(self) -> Self:
+        if self.prefix and self.engine != "vllm":
+            raise ValueError(
+                f"report.prefix: the engine {self.engine} takes no embeddings; leave it empty, or "
+                "take report.engine=vllm"
             )
         return self
 

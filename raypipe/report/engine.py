@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 Method = Literal["greedy", "sample", "best_of", "beam"]
 
 
@@ -66,6 +69,7 @@ class GenerationRequest:
         max_tokens: the answer is cut there.
         decoding: how the answer is chosen.
         adapter: id of a LoRA adapter that the engine knows; None: the model as it is.
+        prefix: (p, h) float32 embeddings that stand in front of the messages; None: none.
         example: a text that the grammar accepts; what the fake engine answers.
     """
 
@@ -74,6 +78,7 @@ class GenerationRequest:
     max_tokens: int
     decoding: Decoding = Decoding()
     adapter: str | None = None
+    prefix: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
     example: str = field(default="", repr=False)
 
 

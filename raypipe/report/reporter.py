@@ -15,7 +15,11 @@ Several threads may call one reporter at a time.
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raypipe.errors import ConfigError
 from raypipe.knowledge.graph import load_graph
@@ -23,21 +27,31 @@ from raypipe.knowledge.terminology import load_terminology
 from raypipe.report.adapter import adapter_id, find_adapters
 from raypipe.report.config import ReportConfig
 from raypipe.report.engine import Completion, Engine, FinishReason, GenerationRequest
-from raypipe.report.plan import ReportPlan, make_plan
-from raypipe.report.request import build_repair, build_request, tokens_bound
+from raypipe.report.plan import Fact, ReportPlan, make_plan
+from raypipe.report.request import build_repair, build_request, cited, listed, tokens_bound
 from raypipe.report.sections import wording_of
 from raypipe.report.verify import Draft, finished, read_back, repaired
 from raypipe.types import Finding, Report, SeriesContext
+
+if TYPE_CHECKING:
+    from raypipe.report.prefix import VisualPrefix
 
 TEMPLATE_NAME = "template (fixed sentences, no language model)"
 
 
 @dataclass(frozen=True)
 class ReportInput:
-    """What a report is made from."""
+    """What a report is made from.
+
+    Args:
+        findings: of the series.
+        context: how it was made.
+        features: (n, d) float32, what the detector saw of each finding; for a visual prefix.
+    """
 
     findings: tuple[Finding, ...]
     context: SeriesContext
+    features: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +103,7 @@ class Reporter:
         self._terminology = load_terminology(config.language)
         self._graph = load_graph()
         self._owned = engine is None
+        self._prefix = _prefix(config)  # before the engine: a wrong one shows at once
         self._engine = start_engine(config) if engine is None else engine
         self._adapter = adapter_id(config)
         self._lock = threading.Lock()
@@ -97,7 +112,10 @@ class Reporter:
     @property
     def model(self) -> str:
         """Name of what writes the text."""
-        return TEMPLATE_NAME if self._engine is None else self._engine.name_with(self._adapter)
+        if self._engine is None:
+            return TEMPLATE_NAME
+        name = self._engine.name_with(self._adapter)
+        return f"{name} + {self._prefix.name}" if self._prefix is not None else name
 
     def describe(self, inputs: Sequence[ReportInput]) -> list[Report]:
         """Write one report for each input, in order.
@@ -118,23 +136,17 @@ class Reporter:
             for (plan, request), completion in zip(planned, completions, strict=True)
         ]
         if self._config.repair:
-            written = self._repaired(self._engine, written)
+            written = self._repaired(self._engine, inputs, written)
         return [self._report(one) for one in written]
 
-    def _repaired(self, engine: Engine, written: Sequence[_Written]) -> list[_Written]:
+    def _repaired(
+        self, engine: Engine, inputs: Sequence[ReportInput], written: Sequence[_Written]
+    ) -> list[_Written]:
         """Ask once more for the sentences that were refused, those of all series together."""
         faulty = [i for i, one in enumerate(written) if one.draft.wrong and not one.failure]
         if not faulty:
             return list(written)
-        requests = [
-            build_repair(
-                written[i].plan,
-                [line.slot for line in written[i].draft.wrong],
-                self._config,
-                self._adapter,
-            )
-            for i in faulty
-        ]
+        requests = [self._repair(inputs[i], written[i]) for i in faulty]
         out = list(written)
         for i, answer in zip(faulty, self._generate(engine, requests), strict=True):
             one = out[i]
@@ -145,6 +157,21 @@ class Reporter:
             best = min(drafts, key=lambda draft: len(draft.problems), default=one.draft)
             out[i] = replace(one, draft=best, tokens=one.tokens + answer.tokens)
         return out
+
+    def _repair(self, one: ReportInput, written: _Written) -> GenerationRequest:
+        slots = [line.slot for line in written.draft.wrong]
+        request = build_repair(written.plan, slots, self._config, self._adapter)
+        return self._with_prefix(request, one, listed(written.plan, cited(slots)))
+
+    def _with_prefix(
+        self, request: GenerationRequest, one: ReportInput, told: Sequence[Fact]
+    ) -> GenerationRequest:
+        """The request with what the detector saw of the findings that it lists in front."""
+        if self._prefix is None:
+            return request
+        numbers = {finding.finding_id: i for i, finding in enumerate(one.findings)}
+        order = [numbers[fact.finding_id] for fact in told]
+        return replace(request, prefix=self._prefix.embed(one.features, order))
 
     def _generate(self, engine: Engine, requests: Sequence[GenerationRequest]) -> list[Completion]:
         started = time.perf_counter()
@@ -173,6 +200,7 @@ class Reporter:
             config = self._config.model_copy(update={"findings_limit": limit})
             plan = make_plan(one.findings, one.context, self._terminology, self._graph, config)
             request = build_request(plan, config, self._adapter)
+            request = self._with_prefix(request, one, listed(plan))
             if self._config.engine != "vllm" or limit == 1:
                 return plan, request
             if tokens_bound(request) <= self._config.vllm.max_model_len:
@@ -228,6 +256,15 @@ def _read(plan: ReportPlan, request: GenerationRequest, completion: Completion) 
     return _Written(plan, best, completion.tokens)
 
 
+def _prefix(config: ReportConfig) -> "VisualPrefix | None":
+    """The visual prefix of a config; None where it has none, or no model to read it."""
+    if not config.prefix or config.engine != "vllm":
+        return None
+    from raypipe.report.prefix import load_prefix
+
+    return load_prefix(config)
+
+
 def start_engine(config: ReportConfig) -> Engine | None:
     """The engine that a config asks for, running; None for the template.
 
@@ -248,5 +285,11 @@ def start_engine(config: ReportConfig) -> Engine | None:
 
             adapters = find_adapters(config)  # before the model: a wrong address shows at once
             source = find_model(config.language_model, config.cache_folder)
-            return VllmEngine(source, config.vllm, config.request_timeout_s, adapters.values())
+            return VllmEngine(
+                source,
+                config.vllm,
+                config.request_timeout_s,
+                adapters.values(),
+                prefix=bool(config.prefix),
+            )
     raise ConfigError(f"report.engine: {config.engine!r} is not known")

@@ -8,7 +8,7 @@ where the config allows a field by name, and then as quoted, harmless characters
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from raypipe.report.config import ReportConfig
 from raypipe.report.engine import Decoding, GenerationRequest, Message
@@ -50,8 +50,17 @@ def build_repair(
         raise ValueError("build_repair: at least one sentence")
     lines = [narrowed(slot.phrase, _REPAIR_OPTIONS) for slot in slots]
     phrase = seq(lines[0], *(part for line in lines[1:] for part in ("\n", line)))
-    wanted = {finding_id for slot in slots for finding_id in slot.finding_ids}
-    return _request(plan, phrase, prompt(plan, config, wanted), config, adapter)
+    return _request(plan, phrase, prompt(plan, config, cited(slots)), config, adapter)
+
+
+def cited(slots: Iterable[Slot]) -> set[str]:
+    """Ids of the findings that some sentences are about."""
+    return {finding_id for slot in slots for finding_id in slot.finding_ids}
+
+
+def listed(plan: ReportPlan, wanted: set[str] | None = None) -> list[Fact]:
+    """The findings that a prompt lists, in its order; all that are told if `wanted` is None."""
+    return [fact for fact in plan.told if wanted is None or fact.finding_id in wanted]
 
 
 def _request(
@@ -104,7 +113,8 @@ def _uncertainty(facts: Sequence[Fact]) -> float:
 def tokens_bound(request: GenerationRequest) -> int:
     """A bound on the tokens of prompt and answer: no token is shorter than one byte."""
     prompt_bytes = sum(len(message.content.encode()) for message in request.messages)
-    return prompt_bytes + _TEMPLATE_TOKENS + request.max_tokens
+    ahead = 0 if request.prefix is None else len(request.prefix)
+    return ahead + prompt_bytes + _TEMPLATE_TOKENS + request.max_tokens
 
 
 def prompt(plan: ReportPlan, config: ReportConfig, wanted: set[str] | None = None) -> str:
@@ -118,7 +128,7 @@ def prompt(plan: ReportPlan, config: ReportConfig, wanted: set[str] | None = Non
     words = plan.terminology.language.prompt
     lines = [f"{words.region}: {', '.join(plan.regions) or words.not_known}"]
     lines += _header_lines(plan, config)
-    told = [fact for fact in plan.told if wanted is None or fact.finding_id in wanted]
+    told = listed(plan, wanted)
     if told:
         lines += [f"{words.findings}:", *(_listed(fact, plan) for fact in told)]
     else:

@@ -57,12 +57,17 @@ class ServerEngine:
         """Send all requests, `max_connections` at a time; see Engine.
 
         Raises:
-            ConfigError: a request asks for a beam search.
+            ConfigError: a request asks for a beam search, or has a visual prefix.
             EngineError: the server is not there or refuses the key.
         """
         if any(request.decoding.method == "beam" for request in requests):
             raise ConfigError(
                 "report.decoding.method: the OpenAI protocol has no beam search; take best_of, or "
+                "report.engine=vllm"
+            )
+        if any(request.prefix is not None for request in requests):
+            raise ConfigError(
+                "report.prefix: the OpenAI protocol takes no embeddings; leave it empty, or take "
                 "report.engine=vllm"
             )
         if self._closed:

@@ -23,7 +23,7 @@ from raypipe.report.config import VllmConfig
 from raypipe.report.engine import Candidate, Completion, FinishReason, GenerationRequest
 from raypipe.report.model_source import ModelSource
 from raypipe.report.vllm_adapters import AdapterTable, Turns
-from raypipe.report.vllm_requests import Grammars, candidates, sampling, search
+from raypipe.report.vllm_requests import Grammars, candidates, prompt_of, sampling, search
 from raypipe.report.vllm_settings import engine_arguments, environment, start_environment
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ class VllmEngine:
         config: sizes, type, threads.
         request_timeout_s: time limit of one request, without its wait in the queue.
         adapters: LoRA adapters that requests may name from the start.
+        prefix: whether requests may have a visual prefix.
 
     Raises:
         EngineError: the engine could not start.
@@ -51,8 +52,11 @@ class VllmEngine:
         config: VllmConfig,
         request_timeout_s: float = 600.0,
         adapters: Iterable[AdapterSource] = (),
+        *,
+        prefix: bool = False,
     ) -> None:
         self._source = source
+        self._prefix = prefix
         self._config = config
         self._request_timeout_s = request_timeout_s
         self._adapters = AdapterTable(config.max_lora_rank, adapters)
@@ -107,6 +111,11 @@ class VllmEngine:
             raise EngineError("the vLLM engine is closed")
         for adapter in {request.adapter for request in requests} - {None}:
             self._adapters.find(str(adapter))
+        if not self._prefix and any(request.prefix is not None for request in requests):
+            raise ConfigError(
+                "report.prefix: the engine started without a visual prefix; set it in the config "
+                "that starts the engine"
+            )
         done: dict[int, Completion] = {}
         self._run(self._generate(requests, done))
         if len(done) < len(requests):
@@ -143,7 +152,9 @@ class VllmEngine:
 
             try:
                 arguments = AsyncEngineArgs(
-                    **engine_arguments(self._source, self._config, self._max_loras)
+                    **engine_arguments(
+                        self._source, self._config, self._max_loras, prefix=self._prefix
+                    )
                 )
                 self._engine = AsyncLLM.from_engine_args(arguments)
             except Exception as error:
@@ -207,9 +218,8 @@ class VllmEngine:
                 self._grammars = self._grammars or Grammars(engine)
                 work = search(engine, self._grammars, request, tokens, lora)
                 return _of_beams(engine, await asyncio.wait_for(work, timeout_s), started)
-            stream = engine.generate(
-                {"prompt_token_ids": tokens}, sampling(request), uuid.uuid4().hex, lora_request=lora
-            )
+            prompt = prompt_of(tokens, request.prefix)
+            stream = engine.generate(prompt, sampling(request), uuid.uuid4().hex, lora_request=lora)
             await asyncio.wait_for(_drain(stream, last), timeout_s)
         except TimeoutError:
             return _completion(last, FinishReason.TIMEOUT, started)

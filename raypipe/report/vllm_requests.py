@@ -1,7 +1,7 @@
-"""One request in vLLM's own terms: sampling, candidates, and beam search under a grammar.
+"""One request in vLLM's own terms: prompt, sampling, candidates, beam search under a grammar.
 
-In: a GenerationRequest, a running AsyncLLM. Out: SamplingParams; candidates of an answer; the
-beams of a request. Does not know: how an engine starts, dies or comes back.
+In: a GenerationRequest, a running AsyncLLM. Out: a prompt; SamplingParams; candidates of an answer;
+the beams of a request. Does not know: how an engine starts, dies or comes back.
 """
 
 import asyncio
@@ -9,9 +9,31 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raypipe.report.beam import Beam, Tokens, beam_search
 from raypipe.report.engine import Candidate, GenerationRequest
 from raypipe.report.vllm_settings import MOST_LOG_PROBABILITIES
+
+
+def prompt_of(tokens: Sequence[int], prefix: NDArray[np.float32] | None) -> dict[str, Any]:
+    """A prompt of tokens, with embeddings in front where there are some.
+
+    Behind a prefix the tokens stay tokens, so that the engine embeds them by its own table.
+    """
+    if prefix is None or not len(prefix):
+        return {"prompt_token_ids": list(tokens)}
+    import torch
+
+    ahead = len(prefix)
+    embeds = torch.zeros((ahead + len(tokens), prefix.shape[1]), dtype=torch.float32)
+    embeds[:ahead] = torch.from_numpy(np.ascontiguousarray(prefix, dtype=np.float32))
+    return {
+        "prompt_embeds": embeds,
+        "prompt_token_ids": [*[0] * ahead, *tokens],
+        "prompt_is_token_ids": [*[False] * ahead, *[True] * len(tokens)],
+    }
 
 
 def sampling(request: GenerationRequest) -> Any:
@@ -79,7 +101,7 @@ async def search(
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             stream = engine.generate(
-                {"prompt_token_ids": [*prompt, *prefix]},
+                prompt_of([*prompt, *prefix], request.prefix),
                 parameters,
                 uuid.uuid4().hex,
                 lora_request=lora,

@@ -16,7 +16,9 @@ MOST_LOG_PROBABILITIES = 128
 """Tokens that one step may ask the log probability of; vLLM takes no more."""
 
 
-def engine_arguments(source: ModelSource, config: VllmConfig, max_loras: int = 0) -> dict[str, Any]:
+def engine_arguments(
+    source: ModelSource, config: VllmConfig, max_loras: int = 0, *, prefix: bool = False
+) -> dict[str, Any]:
     """The arguments of vLLM's AsyncEngineArgs; `max_loras` 0 leaves LoRA out."""
     from vllm.platforms import current_platform
 
@@ -47,6 +49,8 @@ def engine_arguments(source: ModelSource, config: VllmConfig, max_loras: int = 0
             "max_loras": max_loras,
             "max_lora_rank": config.max_lora_rank,
         }
+    if prefix:
+        arguments["enable_prompt_embeds"] = True
     if config.kv_cache_gib is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * 2**30)
     return arguments

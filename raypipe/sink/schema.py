@@ -127,6 +127,12 @@ RESULT_SCHEMA = pa.schema(
         _field("status", pa.string(), "ok, rejected (unsuitable input) or failed (may be retried)"),
         _field("reason", pa.string(), "slug; null where ok"),
         _field("message", pa.string(), "field, rule and value; holds no patient data"),
+        _field(
+            "stage",
+            pa.string(),
+            "where a series ended that is not ok: index, load, prepare, detect or describe",
+        ),
+        _field("attempts", pa.int32(), "how often it was begun; above 1 where workers died of it"),
         _field("kind", pa.string(), "dicom, nifti or image"),
         _field("modality", pa.string(), "DICOM modality"),
         _field("body_part", pa.string(), "from a closed list; null where unknown"),
@@ -157,7 +163,7 @@ RESULT_SCHEMA = pa.schema(
         _field("timings", TIMINGS_TYPE, "seconds per stage"),
         _field("provenance", PROVENANCE_TYPE, "versions and hashes of what made the row"),
     ],
-    metadata={"raypipe.schema": "2"},
+    metadata={"raypipe.schema": "3"},
 )
 
 
@@ -173,6 +179,8 @@ def to_table(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
         unknown = set(row) - known
         if unknown:
             raise ValueError(f"columns {sorted(unknown)} are not in the schema: add or drop them")
+        if "attempts" in known and not row.get("attempts"):
+            row = {**row, "attempts": 1}  # nobody counted, so nothing went wrong
         checked.append(row)
     return pa.Table.from_pylist(checked, schema=schema)
 

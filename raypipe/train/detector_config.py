@@ -8,17 +8,16 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from raypipe.model.enhancement import Strategy
-from raypipe.settings import Settings
 from raypipe.train.batches import AugmentConfig
 from raypipe.train.losses import LossConfig
+from raypipe.train.run_config import TrainRunConfig
 from raypipe.train.synthesis import SynthesisConfig
 
 
-class TrainDetectorConfig(Settings):
+class TrainDetectorConfig(TrainRunConfig):
     """A training run of the detector."""
 
     name: str = Field(default="detector", description="of the run; its folder under `output`")
-    output: str = Field(description="folder or s3:// address for checkpoints, weights and curves")
     store: str = Field(
         default="",
         description="folder of a training data set on disk, seen by every worker; made from "
@@ -60,10 +59,6 @@ class TrainDetectorConfig(Settings):
         default=False, description="compute the encoder's layers again on the way back, for memory"
     )
     parallel: Literal["ddp", "fsdp"] = Field(default="ddp", description="over several workers")
-    workers: int = Field(default=1, gt=0, description="training processes")
-    threads: int = Field(default=1, gt=0, description="CPU threads of each worker")
-    use_gpu: bool = Field(default=False, description="one accelerator a worker")
-    max_failures: int = Field(default=3, ge=-1, description="restarts after a lost worker")
     checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
     validation_slices: int = Field(
         default=200, gt=0, description="slices of the validation set used between checkpoints"
@@ -72,7 +67,6 @@ class TrainDetectorConfig(Settings):
         default=10, gt=0, description="checkpoints without a better mAP before it stops early"
     )
     log_every: int = Field(default=20, gt=0, description="steps between points of the curves")
-    seed: int = Field(default=0, ge=0, description="of weights, order and augmentation")
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from raypipe.settings import Settings
+from raypipe.train.run_config import TrainRunConfig
 
 
 class SplitConfig(Settings):
@@ -86,11 +87,10 @@ class SliceAugmentConfig(Settings):
     )
 
 
-class TrainSlicesConfig(Settings):
+class TrainSlicesConfig(TrainRunConfig):
     """A training run that tells the class of a slice."""
 
     name: str = Field(default="slices", description="of the run; its folder under `output`")
-    output: str = Field(description="folder or s3:// address for checkpoints, weights and curves")
     data: str = Field(description="folder or s3:// prefix with one folder of slices for each class")
     store: str = Field(
         default="",
@@ -127,13 +127,8 @@ class TrainSlicesConfig(Settings):
     weight_decay: float = Field(default=0.05, ge=0, description="of AdamW, on matrices only")
     clip_norm: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(default=0.99, ge=0, lt=1, description="decay of the averaged weights")
-    workers: int = Field(default=1, gt=0, description="training processes")
-    threads: int = Field(default=1, gt=0, description="CPU threads of each worker")
-    use_gpu: bool = Field(default=False, description="one accelerator a worker")
-    max_failures: int = Field(default=3, ge=-1, description="restarts after a lost worker")
     checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
     log_every: int = Field(default=20, gt=0, description="steps between points of the curves")
-    seed: int = Field(default=0, ge=0, description="of weights, order and augmentation")
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import s3fs
 
-from raypipe.batch.job import Job, Progress
+from raypipe.batch.job import Job
 from raypipe.batch.output import Output, open_output
+from raypipe.batch.progress import Progress
 from raypipe.config import RaypipeConfig, load_config
 from raypipe.errors import ConfigError
 from raypipe.phantom import write_archive, write_bulk_archive

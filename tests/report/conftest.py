@@ -14,6 +14,6 @@ SMALL = VllmConfig(
 @pytest.fixture(scope="session")
 def vllm_engine() -> Iterator[VllmEngine]:
     """One real engine with the real offline model for all tests."""
-    engine = VllmEngine(find_model("smollm2"), SMALL)
+    engine = VllmEngine(find_model("smollm2"), SMALL, prefix=True)
     yield engine
     engine.close()

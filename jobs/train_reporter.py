@@ -1,0 +1,12 @@
+"""Training of a report model for `ray job submit`: the command line of `raypipe train reporter`.
+
+ray job submit --address http://HEAD:8265 -- python jobs/train_reporter.py -c train.yaml -o s3://...
+"""
+
+import sys
+
+from raypipe.cli import main
+
+if __name__ == "__main__":
+    sys.argv = ["raypipe", "train", "reporter", *sys.argv[1:]]
+    main()

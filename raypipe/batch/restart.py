@@ -1,0 +1,64 @@
+"""Go on with the job of an output folder, as the folder tells of it.
+
+In: an output folder. Out: its config, its Job. Does not know: why it goes on.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from raypipe.batch.job import Job
+from raypipe.batch.output import JOB_FILE, Output
+from raypipe.config import RaypipeConfig, load_config
+from raypipe.errors import FAILURES, ConfigError
+
+_MASK = "***"
+
+
+def known_reasons(reasons: Iterable[str]) -> tuple[str, ...]:
+    """The reasons, checked.
+
+    Raises:
+        ConfigError: one is not a reason that a series fails for.
+    """
+    slugs = tuple(reasons)
+    wrong = [slug for slug in slugs if slug not in {reason.value for reason in FAILURES}]
+    if wrong:
+        known = ", ".join(sorted(reason.value for reason in FAILURES))
+        raise ConfigError(f"--reason {wrong[0]!r}: a series fails for one of {known}")
+    return slugs
+
+
+def settings_of(output: Output, overrides: Iterable[str]) -> RaypipeConfig:
+    """The config that lies in the folder.
+
+    Raises:
+        ConfigError: there is none, or a secret of it would be needed, which it masks.
+    """
+    text = output.read_text("config.yaml")
+    if text is None:
+        raise ConfigError(f"{output.uri} holds no config.yaml: give the --output of a run")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        settings = load_config(path, overrides)
+    if _MASK in settings.index.hash_key.get_secret_value():
+        raise ConfigError(
+            "the run had an index.hash_key, which its config.yaml does not tell: give it again, "
+            "with --config FILE or --set index.hash_key=..."
+        )
+    return settings
+
+
+def job_of(output: Output, config: RaypipeConfig) -> Job:
+    """The job that wrote a folder.
+
+    Raises:
+        ConfigError: the folder holds no job.
+    """
+    record = output.read_text(JOB_FILE)
+    if record is None:
+        raise ConfigError(f"{output.uri} holds no job: give the --output of a `raypipe run`")
+    job = json.loads(record)
+    return Job(job["manifest"], output.uri, config, limit=job.get("limit"))

@@ -1,0 +1,76 @@
+"""`raypipe bench ingest`: reading DICOM series against other tools.
+
+In: a folder. Out: tables, and JSON where asked for. Does not know: how anything is measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from raypipe.bench.ingest import IngestResult
+
+
+def ingest(
+    data: Annotated[str, typer.Option(help="Folder of DICOM series, one a folder.")],
+    repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each tool.")] = 5,
+    files: Annotated[int, typer.Option(min=0, help="Small files for the index; 0: none.")] = (
+        100_000
+    ),
+    folder: Annotated[Path | None, typer.Option(help="Empty working folder.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+) -> None:
+    """Read DICOM series against dcm2niix, SimpleITK and dicom2nifti; index many small files."""
+    from rich.console import Console
+
+    from raypipe.bench.ingest import bench_ingest
+
+    work = folder if folder is not None else Path(mkdtemp(prefix="raypipe-bench-"))
+    with Console(stderr=True).status("indexing") as status:
+        result = bench_ingest(data, work, repeats=repeats, files=files, on_step=status.update)
+    _show(result)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=2) + "\n")
+
+
+def _show(result: IngestResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from raypipe.bench.ingest import OURS, OURS_FILE, PEERS
+
+    console = Console()
+    for series in result.series:
+        same = {True: "the same", False: "OTHER", None: "on another grid"}[series.same_voxels]
+        table = Table(
+            *("tool", "s", "cold, s"),
+            title=f"{series.name}: {series.slices} slices, {series.megabytes:.1f} MB; voxels of "
+            f"raypipe and dcm2niix are {same}",
+            title_justify="left",
+        )
+        for t in series.times:
+            seconds = (
+                (t.problem, "") if t.warm_s is None else (f"{t.warm_s:.3f}", f"{t.cold_s:.3f}")
+            )
+            table.add_row(t.tool, *seconds)
+        table.add_row("raypipe, from S3 to memory", f"{result.s3_warm_s[series.name]:.3f}", "")
+        console.print(table)
+    megabytes = sum(s.megabytes for s in result.series)
+    ours, _ = result.total_s(OURS, OURS)
+    console.print(
+        f"raypipe reads {len(result.series) / ours:.1f} series/s, {megabytes / ours:.0f} MB/s"
+    )
+    for peer in PEERS:
+        than = OURS if peer == "SimpleITK" else OURS_FILE
+        theirs, own = result.total_s(peer, than)
+        console.print(f"[bold]{peer} takes {theirs / own:.2f} times as long as {than}[/]")
+    if result.index is not None:
+        i = result.index
+        console.print(
+            f"index: {i.files:,} files in {i.seconds:.1f} s, {i.files / i.seconds:,.0f} a second, "
+            f"{i.speedup:.2f} times a plain loop; again with nothing new {i.again_s:.1f} s"
+        )

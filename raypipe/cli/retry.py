@@ -1,0 +1,43 @@
+"""`raypipe retry`: do failed series again.
+
+In: arguments. Out: progress and a summary. Does not know: how the job is done.
+"""
+
+from typing import Annotated
+
+import typer
+
+from raypipe.cli.options import ConfigFile, Overrides
+
+
+def retry(
+    output: Annotated[str, typer.Argument(help="Output folder or s3:// prefix of a run.")],
+    reasons: Annotated[
+        list[str] | None,
+        typer.Option("--reason", help="Only series that failed for this; may be repeated."),
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Do series again that ended as failed; quarantined ones get all their attempts again.
+
+    Works with the config that lies in the output folder, unless --config gives one.
+
+        raypipe retry results
+
+        raypipe retry results --reason quarantined --reason decoder_timeout
+    """
+    from raypipe.batch.output import open_output
+    from raypipe.batch.restart import job_of, known_reasons, settings_of
+    from raypipe.cli.display import run_progress, show_run_summary
+    from raypipe.config import load_config
+
+    wanted = known_reasons(reasons or ())
+    given = load_config(config, overrides or ())
+    results = open_output(output, given.archive.storage)
+    settings = given if config else settings_of(results, overrides or ())
+    job = job_of(results, settings)
+    typer.echo(f"{job.retry_failed(wanted)} failed series will be done again")
+    with run_progress() as on_series:
+        summary = job.run(on_series)
+    show_run_summary(summary, output)

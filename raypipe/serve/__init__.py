@@ -1,0 +1,1 @@
+"""The online service: the stages of the job as Ray Serve deployments behind HTTP and DICOMweb."""

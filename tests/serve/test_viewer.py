@@ -1,0 +1,287 @@
+"""A headless Chromium drives the page against the real service."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serve.viewer_block import BLOCK_HU, block_finding, odd_axes, phantom_with_block
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
+
+SOFTWARE_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+CHOSEN = (0x4D, 0xD7, 0xFF)
+HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE_WEBGL)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page in which nothing may go wrong in silence, nor leave for another host."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800},
+        color_scheme="dark",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    opened = context.new_page()
+    opened.set_default_timeout(60_000)
+    complaints: list[str] = []
+    hosts: set[str] = set()
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on(
+        "console",
+        lambda message: complaints.append(message.text) if message.type == "error" else None,
+    )
+    opened.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+    yield opened
+    context.close()
+    # A refusal that a test asks for is logged by the browser as well; it names the resource.
+    assert [c for c in complaints if "Failed to load resource" not in c] == []
+    assert len({host for host in hosts if host}) <= 1, hosts
+
+
+def show(page: Any, url: str, files: list[Path]) -> str:
+    """Send files, wait for the result with its slices; the job's id."""
+    page.goto(url)
+    page.wait_for_selector("#limits:not(:empty)")
+    page.set_input_files("#files", [str(path) for path in files])
+    page.wait_for_selector("body[data-view=progress]")
+    page.wait_for_selector("body[data-view=result]")
+    page.wait_for_selector("#frame[data-slice]")
+    page.wait_for_selector("#stage-message", state="hidden")
+    job: str = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('job')")
+    return job
+
+
+def settle(page: Any) -> None:
+    """Wait until what was asked for is drawn."""
+    page.evaluate("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+
+def shown_slice(page: Any) -> int:
+    settle(page)
+    return int(page.get_attribute("#frame", "data-slice"))
+
+
+def picture(page: Any) -> np.ndarray:
+    """What the frame shows, (y, x, 3)."""
+    settle(page)
+    content = page.locator("#frame").screenshot()
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.int16)
+
+
+def test_a_study_from_drop_to_download(page: Any, service: Any, study: Any, tmp_path: Path) -> None:
+    job = show(page, service.url, study.files)
+    findings = httpx.get(f"{service.url}v1/jobs/{job}/findings").json()
+    assert findings, "the phantom holds lesions"
+    slices = page.evaluate("Number(document.querySelector('#slider').max) + 1")
+    assert slices == 10
+    page.screenshot(path=tmp_path / "result.png")
+
+    # Scroll away, click the sentence: its slice comes back, its box, row and sentence are chosen.
+    first = page.locator(".sentence").first
+    first.click()
+    at = shown_slice(page)
+    cited = first.get_attribute("data-ids").split()[0]
+    page.locator("#overlay").hover()
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    page.keyboard.press("ArrowDown")
+    assert shown_slice(page) != at
+    page.keyboard.press("Escape")
+    assert page.locator(".sentence.chosen").count() == 0
+    first.click()
+    assert shown_slice(page) == at
+    assert first.get_attribute("aria-pressed") == "true"
+    assert page.locator(f"tr[data-ids={cited}].chosen").count() == 1
+    assert chosen_box(picture(page)) is not None
+
+    # Back: a click into the box, on its edge as seen, chooses the sentence.
+    left, top, _, bottom = chosen_box(picture(page))
+    page.keyboard.press("Escape")
+    assert page.locator(".sentence.chosen").count() == 0
+    page.locator("#frame").click(position={"x": left + 1, "y": (top + bottom) / 2})
+    assert page.locator(".sentence.chosen").count() >= 1
+
+    before = picture(page)
+    page.click("[data-preset=lung]")
+    assert "W 1500" in page.inner_text("#corner-window")
+    assert np.abs(picture(page) - before).mean() > 5
+
+    page.click("#attention")
+    page.wait_for_selector("#opacity:not(:disabled)")
+    page.wait_for_selector("#stage-message", state="hidden")
+    covered = picture(page)
+    page.click("#attention")
+    colour = np.ptp(covered, axis=2).mean() - np.ptp(picture(page), axis=2).mean()
+    assert colour > 0, "attention is the only thing in colour besides boxes"
+
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 22)"
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(13, 17, 22)"
+    page.keyboard.press("?")
+    assert page.locator("#help-dialog[open]").count() == 1
+    page.keyboard.press("Escape")
+
+    page.keyboard.press("c")
+    page.wait_for_selector(".toast")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "FINDINGS" in copied and "Not a medical device" in copied
+    for kind, start in {"sr": b"DICM", "seg": b"DICM", "fhir": b"{", "pdf": b"%PDF"}.items():
+        with page.expect_download() as download:
+            page.click(f"[data-download={kind}]")
+        content = Path(download.value.path()).read_bytes()
+        assert content[128:132] == start or content.startswith(start), kind
+
+    # What DICOM text holds is nowhere on the page, and a reload shows the job again.
+    assert page.evaluate("window.hit") is None
+    assert "window.hit" not in page.content()
+    page.reload()
+    page.wait_for_selector("#frame[data-slice]")
+
+
+def test_boxes_lie_where_the_patient_says(page: Any, service: Any, tmp_path: Path) -> None:
+    """A bright block in the left front of the chest, in a file whose axes run P, I, R.
+
+    The detector need not find it, so the answer about findings is replaced by its true box.
+    """
+    path = odd_axes(phantom_with_block(), tmp_path / "block.nii.gz")
+    truth: dict[str, Any] = {}
+
+    def findings(route: Any) -> None:
+        place = route.request.url.replace("/findings", "/volume")
+        truth.update(block_finding(httpx.get(place).content, HOSTILE))
+        route.fulfill(json=[truth])
+
+    def report(route: Any) -> None:
+        told = route.fetch().json()
+        told["sentences"] = [
+            {"section": "findings", "text": HOSTILE, "finding_ids": ["F1"], "score": 0.9}
+        ]
+        told["needs_review"] = True
+        told["review_reasons"] = [HOSTILE]
+        route.fulfill(json=told)
+
+    page.route("**/findings?*", findings)
+    page.route("**/report?*", report)
+    show(page, service.url, [path])
+    page.click("[data-preset=bone]")
+
+    for plane in ("axial", "coronal", "sagittal"):
+        page.click(f"[data-plane={plane}]")
+        shot = picture(page)
+        assert_block_in_box(shot)
+        left, top, right, bottom = chosen_box(shot)
+        height, width = shot.shape[:2]
+        sides = ("left", "right", "top", "bottom")
+        letters = [page.inner_text(f"#letter-{side}") for side in sides]
+        if plane == "axial":
+            assert letters == ["R", "L", "A", "P"]
+            assert (left + right) / 2 > width / 2 and (top + bottom) / 2 < height / 2
+        elif plane == "coronal":
+            assert letters == ["R", "L", "H", "F"]
+            assert (left + right) / 2 > width / 2
+        else:
+            assert letters == ["A", "P", "H", "F"]
+            assert (left + right) / 2 < width / 2
+        for _ in range(3):
+            page.keyboard.press("+")
+        assert_block_in_box(picture(page))
+        x, y = (left + right) / 2, (top + bottom) / 2
+        frame = page.locator("#frame").bounding_box()
+        page.mouse.move(frame["x"] + x, frame["y"] + y)
+        settle(page)
+        assert f"{BLOCK_HU} HU" in page.inner_text("#corner-hu")
+        page.mouse.down()
+        page.mouse.move(frame["x"] + x + 40, frame["y"] + y + 25)
+        page.mouse.up()
+        assert_block_in_box(picture(page))
+        page.keyboard.press("0")
+
+    # Aspect: 6 mm slices and 2 mm pixels, a block of 30 mm each way.
+    left, top, right, bottom = chosen_box(picture(page))
+    assert (right - left) / (bottom - top) == pytest.approx(1.0, abs=0.1)
+
+    # Markup from the service stays text.
+    assert page.locator(".sentence").first.inner_text() == HOSTILE
+    assert "onerror" in page.inner_text(".banner.review li")
+    assert page.locator("#details img, #details script").count() == 0
+    assert page.evaluate("window.hit") is None
+
+
+def test_what_cannot_be_worked_on_is_told(page: Any, service: Any, tmp_path: Path) -> None:
+    page.goto(service.url)
+    page.wait_for_selector("#limits:not(:empty)")
+    # Dropped, as a person would; nothing in it is an image.
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(["no image at all"], "Doe^Jane.txt"));
+            const drop = new DragEvent("drop", { dataTransfer: data, bubbles: true });
+            document.body.dispatchEvent(drop);
+        }"""
+    )
+    page.wait_for_selector("#problem:not([hidden]), .banner.rejected, .banner.failed")
+    assert "Doe" not in page.content()
+
+
+def test_a_key_is_asked_for_and_ends_with_the_tab(
+    page: Any, keyed_service: Any, study: Any
+) -> None:
+    page.goto(keyed_service.url)
+    page.wait_for_selector("#key-dialog[open]")
+    page.fill("#key", "wrong")
+    page.keyboard.press("Enter")
+    page.set_input_files("#files", [str(path) for path in study.files[:2]])
+    page.wait_for_selector("#problem:not([hidden])")
+    page.wait_for_selector("#key-dialog[open]")
+    key = keyed_service.keys["analyze"]
+    page.fill("#key", key)
+    page.keyboard.press("Enter")
+    page.set_input_files("#files", [str(path) for path in study.files])
+    page.wait_for_selector("body[data-view=result]")
+    page.wait_for_selector("#frame[data-slice]")
+    kept = page.evaluate("[JSON.stringify(localStorage), document.cookie, location.href].join()")
+    assert key not in kept
+    assert key in page.evaluate("JSON.stringify(sessionStorage)")
+
+
+def chosen_box(shot: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the chosen box in pixels; its label is narrower than it."""
+    painted = np.abs(shot - np.array(CHOSEN)).max(axis=2) < 40
+    if not painted.any():
+        return None
+    columns, rows = painted.sum(axis=0), painted.sum(axis=1)
+    x = np.flatnonzero(columns > 0.7 * columns.max())
+    y = np.flatnonzero(rows > 0.7 * rows.max())
+    return int(x.min()), int(y.min()), int(x.max()), int(y.max())
+
+
+def assert_block_in_box(shot: np.ndarray) -> None:
+    """White inside the chosen box, dark around it."""
+    left, top, right, bottom = chosen_box(shot)
+    grey = shot.mean(axis=2)
+    # Half of the outermost voxel is interpolated with what lies beside it; a voxel is a tenth.
+    across, down = (right - left) // 10 + 3, (bottom - top) // 10 + 3
+    inside = grey[top + down : bottom - down, left + across : right - across]
+    assert inside.size > 400
+    assert (inside > 235).mean() > 0.97
+    beside = [grey[top:bottom, left - 14 : left - 6], grey[top:bottom, right + 7 : right + 15]]
+    assert np.median(np.concatenate(beside, axis=1)) < 120
