@@ -183,6 +183,8 @@ def ran() -> Iterator[Ran]:
         ("index", "archive", "manifest", *key),
         ("run", "-i", "manifest", *out, "--dry-run", *key, *fast),
         ("run", "-i", "manifest", *out, *key, *fast),
+        ("status", "out"),
+        ("verify", "out"),
         ("inspect", "out"),
         ("inspect", "out", "--html", "pages", *key),
         ("export", "out", "exported", *key),

@@ -7,12 +7,14 @@ It ends when its parent does, also in the middle of a call that hangs in native 
 that no handler catches goes off a little after the time limit.
 """
 
+import importlib
 import os
 import pickle
 import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,11 +27,17 @@ _ORPHAN_CHECK_S = 5.0
 _WRITE_BYTES = 1 << 30
 
 
-def serve(descriptor: int) -> None:
-    """Work for the process at the other end of a socket until it is gone."""
-    ours = socket.socket(fileno=descriptor)
-    connection = Connection(os.dup(descriptor))
+def serve(arguments: Sequence[str]) -> None:
+    """Work for the process at the other end of a socket until it is gone.
+
+    Args:
+        arguments: the descriptor of the socket, and modules to import beforehand.
+    """
+    ours = socket.socket(fileno=int(arguments[0]))
+    connection = Connection(os.dup(ours.fileno()))
     parent = os.getppid()
+    for module in arguments[1:]:
+        importlib.import_module(module)
     connection.send_bytes(b"ready")
     _silence()
     while _waiting(connection, parent):

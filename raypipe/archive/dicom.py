@@ -36,7 +36,7 @@ _SAME_COSINE = 1e-3
 _SAME_SPACING = 1e-3
 _DAMAGE = (
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
-    *(NotImplementedError, EOFError, RecursionError, struct.error),
+    *(NotImplementedError, OSError, EOFError, RecursionError, struct.error),
 )
 """What pydicom raises where a value breaks its VR, at whatever place it is asked for."""
 

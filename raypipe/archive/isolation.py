@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 import psutil
@@ -62,12 +63,19 @@ class IsolationConfig(Settings):
         return self.time_limit_s + self.time_limit_s_per_mb * byte_size / 1e6
 
 
-def isolated(function: Callable[..., T], *args: Any, seconds: float, memory_gib: float) -> T:
+def isolated(
+    function: Callable[..., T],
+    *args: Any,
+    seconds: float,
+    memory_gib: float,
+    preload: tuple[str, ...] = (),
+) -> T:
     """Call a function in a child process.
 
     Args:
         function: importable by name.
         args: its arguments, picklable.
+        preload: modules that a new child imports before its time counts.
         seconds: cut it off after this time.
         memory_gib: cut it off when the child holds more.
 
@@ -75,7 +83,7 @@ def isolated(function: Callable[..., T], *args: Any, seconds: float, memory_gib:
         SeriesError: DECODER_CRASHED, DECODER_TIMEOUT, DECODER_MEMORY, or what the function raises.
         Exception: whatever else the function raises.
     """
-    child = _take()
+    child = _take((function.__module__, *preload))
     try:
         outcome = child.call((function, args), seconds, int(memory_gib * 2**30))
     except BaseException:
@@ -92,7 +100,7 @@ def isolated(function: Callable[..., T], *args: Any, seconds: float, memory_gib:
     return result
 
 
-def _take() -> "_Child":
+def _take(modules: tuple[str, ...]) -> "_Child":
     with _LOCK:
         idle = _IDLE.setdefault(os.getpid(), [])  # a fork must not share its parent's children
         while idle:
@@ -100,19 +108,20 @@ def _take() -> "_Child":
             if child.alive():
                 return child
             child.kill()
-    return _Child()
+    return _Child(modules)
 
 
 class _Child:
-    """One child process and the socket to it."""
+    """One child process, which has imported some modules, and the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...]) -> None:
         ours, theirs = socket.socketpair()
         # The child finds what this process can import, also where only sys.path knows of it.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        code = "from raypipe.archive.decoder_process import serve; serve({})"
+        found = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+        environment = os.environ | {"PYTHONPATH": found}
+        code = "import sys; from raypipe.archive.decoder_process import serve; serve(sys.argv[1:])"
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code.format(theirs.fileno())],
+            [sys.executable, "-P", "-c", code, str(theirs.fileno()), *modules],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ Does not know: what the members are. An archive inside an archive is never opene
 never followed: nothing is ever written or read by the name of a member.
 """
 
+import errno
 import gzip
 import lzma
 import struct
@@ -16,7 +17,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
-from raypipe.archive.storage import MEMBER_MARK, StorageConfig, as_series_error, open_object
+from raypipe.archive.storage import (
+    MEMBER_MARK,
+    StorageConfig,
+    as_series_error,
+    is_s3,
+    open_object,
+)
 from raypipe.errors import Reason, SeriesError
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -81,7 +88,7 @@ def iterate_members(
 def _zip_members(
     archive: zipfile.ZipFile, limit: "_Limit"
 ) -> Iterator[tuple[Member, IO[bytes] | None]]:
-    infos = [i for i in archive.infolist() if not i.is_dir()]
+    infos = [i for i in archive.infolist() if not i.filename.endswith("/")]
     for info in infos:
         limit.add(info.file_size)  # before any member is expanded
     for info in infos:
@@ -231,9 +238,27 @@ def damage_as_series_error() -> Iterator[None]:
 
 
 @contextmanager
+def _wrong_offsets_as_series_error(uri: str) -> Iterator[None]:
+    """A local file that is asked for an impossible place is damaged, and its disk is not."""
+    try:
+        yield
+    except OSError as error:
+        if is_s3(uri) or error.errno not in (None, errno.EINVAL):
+            raise
+        raise SeriesError(
+            Reason.ARCHIVE_MEMBER_UNREADABLE, "the archive file is damaged (wrong offsets)"
+        ) from error
+
+
+@contextmanager
 def _opened(uri: str, config: StorageConfig) -> Iterator[Any]:
     """An open ZipFile or TarFile; damage found while it is open becomes SeriesError."""
-    with as_series_error(), damage_as_series_error(), open_object(uri, config) as file:
+    with (
+        as_series_error(),
+        damage_as_series_error(),
+        _wrong_offsets_as_series_error(uri),
+        open_object(uri, config) as file,
+    ):
         if uri.lower().endswith(".zip"):
             with zipfile.ZipFile(file) as archive:
                 yield archive

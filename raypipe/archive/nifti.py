@@ -91,6 +91,8 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
             GEOMETRY_INVALID, or PIXELS_UNREADABLE.
     """
     import nibabel
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
 
     zipped = content[:2] == b"\x1f\x8b"
     first = _gunzip(content, _HEADER_BYTES) if zipped else content
@@ -100,7 +102,7 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
         header = header_class.from_fileobj(io.BytesIO(first), check=False)
         dim = tuple(int(n) for n in header["dim"])
         datatype = int(header["datatype"])
-    except (nibabel.spatialimages.HeaderDataError, ValueError, struct.error) as error:
+    except (HeaderDataError, WrapStructError, ValueError, struct.error) as error:
         raise SeriesError(Reason.HEADER_UNREADABLE, "the NIfTI header is damaged") from error
     fault = _dimension_fault(dim) or _type_fault(datatype)
     if fault:
@@ -177,8 +179,11 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], list[Flag]]:
     """Index (z, y, x) -> LPS mm, and what was noticed."""
     flags: list[Flag] = []
     sform = header.get_sform(coded=True)[0]
-    qform = _qform(header)
-    if sform is not None and abs(np.linalg.det(sform[:3, :3])) < 1e-9:
+    if sform is not None and not np.all(np.isfinite(sform)):
+        raise SeriesError(Reason.GEOMETRY_INVALID, "the NIfTI sform is not finite")
+    unit = _SPATIAL_UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
+    qform = _qform(header, unit)
+    if sform is not None and _is_flat(sform, unit):
         sform = None  # a code without a matrix
     if sform is not None and qform is not None and _differ(sform, qform, header):
         flags.append(Flag.SFORM_QFORM_DIFFER)
@@ -187,16 +192,18 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], list[Flag]]:
         flags.append(Flag.NO_GEOMETRY)
         zooms = [abs(float(v)) or 1.0 for v in header["pixdim"][1:4]]
         ras = np.diag([-zooms[0], -zooms[1], zooms[2], 1.0])
-    unit = _SPATIAL_UNITS_MM.get(int(header["xyzt_units"]) & 7, 1.0)
     lps = _RAS_TO_LPS @ np.asarray(ras, dtype=np.float64)
     lps[:3] *= unit
-    if not np.all(np.isfinite(lps)):
-        raise SeriesError(Reason.GEOMETRY_INVALID, "the NIfTI matrix is not finite")
     check_matrix("the NIfTI matrix", lps)
     return lps[:, [2, 1, 0, 3]], flags
 
 
-def _qform(header: Any) -> NDArray[np.float64] | None:
+def _is_flat(matrix: NDArray[np.float64], unit_mm: float) -> bool:
+    """Whether a voxel has no volume; one of a file in metres is small, and no less real."""
+    return abs(float(np.linalg.det(matrix[:3, :3] * unit_mm))) < 1e-9
+
+
+def _qform(header: Any, unit_mm: float) -> NDArray[np.float64] | None:
     """The qform where it is set and valid."""
     from nibabel.spatialimages import HeaderDataError
 
@@ -204,7 +211,7 @@ def _qform(header: Any) -> NDArray[np.float64] | None:
         qform: NDArray[np.float64] | None = header.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError, ArithmeticError):  # such as a quaternion longer than 1
         return None
-    if qform is None or abs(np.linalg.det(qform[:3, :3])) < 1e-9:
+    if qform is None or not np.all(np.isfinite(qform)) or _is_flat(qform, unit_mm):
         return None
     return qform
 

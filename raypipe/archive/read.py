@@ -41,7 +41,14 @@ def read_series(ref: SeriesRef, config: ArchiveConfig) -> SliceStack | Volume:
     if limits.mode == "none":
         return decode_series(ref, config)
     seconds = limits.seconds(sum(i.byte_size for i in ref.instances))
-    return isolated(decode_series, ref, config, seconds=seconds, memory_gib=limits.memory_limit_gib)
+    return isolated(
+        decode_series,
+        ref,
+        config,
+        seconds=seconds,
+        memory_gib=limits.memory_limit_gib,
+        preload=("raypipe.archive.dicom",),
+    )
 
 
 def decode_series(ref: SeriesRef, config: ArchiveConfig) -> SliceStack | Volume:

@@ -95,6 +95,9 @@ def _scan_object(stored: StoredObject, storage: StorageConfig, key: SecretStr) -
         return _scan_file(stored, storage, key)
     except SeriesError as error:
         return _one(stored, other(error.reason, error.message))
+    except Exception as error:  # noqa: BLE001 - readers of foreign bytes raise anything
+        kind = type(error).__name__
+        return _one(stored, other(Reason.HEADER_UNREADABLE, f"reading it ended with {kind}"))
 
 
 def _one(stored: StoredObject, header: Header, bytes_read: int = 0) -> Scanned:

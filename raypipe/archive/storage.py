@@ -212,7 +212,9 @@ def read_bytes(uri: str, config: StorageConfig) -> bytes:
         if not is_s3(uri):
             return Path(uri).read_bytes()
         filesystem, path = filesystem_for(uri, config)
-        return bytes(filesystem.cat_file(path))
+        # one request, tried again as a whole where its answer is cut off; s3fs else asks for the
+        # size first, and does not try parts of large objects again
+        return bytes(filesystem.cat_file(path, max_concurrency=1))
 
 
 def read_range(uri: str, start: int, end: int, config: StorageConfig) -> bytes:

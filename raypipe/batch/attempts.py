@@ -7,11 +7,11 @@ In: an output folder. Out: counts. Does not know: what the stages do, who dies.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raypipe.archive.storage import StorageConfig, filesystem_for
+from raypipe.archive.storage import StorageConfig, filesystem_for, is_s3
 
 
 @dataclass(frozen=True)
@@ -26,28 +26,41 @@ class Attempts:
     uri: str
     storage: StorageConfig
 
-    def begun(self, stage: str, series_key: str) -> int:
-        """How often a stage was begun with a series and not survived."""
-        filesystem, path = self._place(stage, series_key)
-        try:
-            return int(filesystem.cat_file(path) or b"1")  # empty: the writer died in between
-        except FileNotFoundError:
-            return 0
+    @property
+    def _on_s3(self) -> bool:
+        return is_s3(self.uri)
 
-    def begin(self, stage: str, series_key: str, number: int) -> None:
-        """Write down that the `number`-th attempt begins."""
-        filesystem, path = self._place(stage, series_key)
-        filesystem.pipe_file(path, str(number).encode())
+    def begun(self, stage: str, series_keys: Sequence[str]) -> dict[str, int]:
+        """How often a stage was begun with each series and not survived."""
+        if not series_keys:
+            return {}
+        filesystem, places = self._places(stage, series_keys)
+        one_request = {"max_concurrency": 1} if self._on_s3 else {}
+        found = filesystem.cat(list(places.values()), on_error="omit", **one_request)
+        # an empty file: the writer died in between
+        return {key: int(found[p] or b"1") if p in found else 0 for key, p in places.items()}
 
-    def survived(self, stage: str, series_key: str) -> None:
-        """Forget the attempts: whatever became of the series, its worker lives."""
-        filesystem, path = self._place(stage, series_key)
-        with contextlib.suppress(FileNotFoundError):
-            filesystem.rm_file(path)
+    def begin(self, stage: str, numbers: Mapping[str, int]) -> None:
+        """Write down that an attempt begins: series -> which one it is."""
+        if numbers:
+            filesystem, places = self._places(stage, list(numbers))
+            filesystem.pipe({places[key]: str(n).encode() for key, n in numbers.items()})
+
+    def survived(self, stage: str, series_keys: Sequence[str]) -> None:
+        """Forget the attempts: whatever became of the series, their worker lives."""
+        if not series_keys:
+            return
+        filesystem, places = self._places(stage, series_keys)
+        if self._on_s3:
+            filesystem.rm(list(places.values()))  # one request, and what is not there is no fault
+            return
+        for path in places.values():
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm_file(path)
 
     def make_folder(self) -> None:
         """Make room; on S3 there is nothing to make."""
-        if not self.uri.startswith("s3://"):
+        if not self._on_s3:
             filesystem, path = filesystem_for(f"{self.uri}/attempts", self.storage)
             filesystem.makedirs(path, exist_ok=True)
 
@@ -62,20 +75,26 @@ class Attempts:
 
     def forget(self, series_keys: Iterable[str]) -> None:
         """Drop what is known of some series, so that they get all their attempts again."""
-        known = self.in_flight()
-        for key in known.keys() & set(series_keys):
-            for stage in known[key]:
-                self.survived(stage, key)
+        wanted = set(series_keys)
+        for stage, keys in self._by_stage().items():
+            self.survived(stage, [key for key in keys if key in wanted])
 
     def forgive(self) -> None:
         """Drop first attempts that a run left because it was ended, not because they died."""
+        for stage, keys in self._by_stage().items():
+            begun = self.begun(stage, keys)
+            self.survived(stage, [key for key in keys if begun[key] == 1])
+
+    def _by_stage(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
         for key, stages in self.in_flight().items():
             for stage in stages:
-                if self.begun(stage, key) == 1:
-                    self.survived(stage, key)
+                found.setdefault(stage, []).append(key)
+        return found
 
-    def _place(self, stage: str, series_key: str) -> tuple[Any, str]:
-        return filesystem_for(f"{self.uri}/attempts/{series_key}.{stage}", self.storage)
+    def _places(self, stage: str, series_keys: Sequence[str]) -> tuple[Any, dict[str, str]]:
+        filesystem, folder = filesystem_for(f"{self.uri}/attempts", self.storage)
+        return filesystem, {key: f"{folder}/{key}.{stage}" for key in series_keys}
 
 
 def _names(filesystem: Any, folder: str) -> list[str]:

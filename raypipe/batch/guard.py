@@ -35,23 +35,18 @@ class Guard:
         """Work on one row."""
         if row["status"] != Status.OK:
             return _located(work(row), _stage_before(row))
-        before = self.attempts.begun(self.stage, row["series_key"])
-        return self._count(row, before, work)
+        key = row["series_key"]
+        return self._count(row, self.attempts.begun(self.stage, [key])[key], work)
 
     def batch(self, rows: Sequence[Row], work: Callable[[list[Row]], list[Row]]) -> list[Row]:
         """Work on rows together; one by one where a worker died of some of them before."""
-        open_rows = [row for row in rows if row["status"] == Status.OK]
-        before = {
-            row["series_key"]: self.attempts.begun(self.stage, row["series_key"])
-            for row in open_rows
-        }
+        keys = [row["series_key"] for row in rows if row["status"] == Status.OK]
+        before = self.attempts.begun(self.stage, keys)
         if any(before.values()):
             return [self._alone(row, before, work) for row in rows]
-        for key in before:
-            self.attempts.begin(self.stage, key, 1)
+        self.attempts.begin(self.stage, dict.fromkeys(keys, 1))
         done = work(list(rows))
-        for key in before:
-            self.attempts.survived(self.stage, key)
+        self.attempts.survived(self.stage, keys)
         return [_located(row, self.stage) for row in done]
 
     def _alone(
@@ -72,9 +67,9 @@ class Guard:
             ended = {"status": Status.FAILED.value, "reason": Reason.QUARANTINED.value}
             done = work(row | ended | {"message": message})
             return _located(done | {"attempts": attempts - 1 + before}, self.stage)
-        self.attempts.begin(self.stage, key, before + 1)
+        self.attempts.begin(self.stage, {key: before + 1})
         done = work(row)
-        self.attempts.survived(self.stage, key)
+        self.attempts.survived(self.stage, [key])
         return _located(done | {"attempts": attempts + before}, self.stage)
 
 

@@ -34,6 +34,11 @@ _METRICS: dict[str, tuple[type, str, tuple[str, ...]]] = {
 NAMES = frozenset(_METRICS)
 
 
+def tags_of(name: str) -> tuple[str, ...]:
+    """The tags of a metric."""
+    return _METRICS[name][2]
+
+
 @cache
 def _metric(name: str) -> Any:
     """One instrument a process; made when first used, because it needs a running Ray."""

@@ -7,6 +7,7 @@ Does not know: the graph, the stages.
 A thread of its own looks every POLL_S; the executor's thread calls `step`.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from raypipe.batch.progress import PROGRESS_FILE, Progress, ProgressRecord
 from raypipe.batch.run_log import RunLog
 from raypipe.config import RunConfig
 from raypipe.errors import RunStoppedError, Status
+
+log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 """How often committed rows are counted for the progress display."""
@@ -113,7 +116,10 @@ class Monitor:
 
     def _poll(self) -> None:
         while not self._stop.wait(POLL_S):
-            self._look()
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - the next look may succeed; the run goes on
+                log.warning("could not look at the run: %s", type(error).__name__)
 
     def _look(self) -> None:
         """Take in what is new, and tell it everywhere."""

@@ -15,6 +15,7 @@ In: an address. Out: paths, rows, and the two ways to change a finished folder.
 Does not know: Ray, the stages.
 """
 
+import io
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
@@ -176,25 +177,33 @@ class Output:
         self.write_table(f"{folder}/{name}", kept)
 
     def _replacing(self, name: str) -> "_Replacing":
-        return _Replacing(self.filesystem, f"{self.path}/{name}")
+        return _Replacing(self.filesystem, f"{self.path}/{name}", on_s3=self.on_s3)
 
     def _is_file(self, path: str) -> bool:
         return bool(self.filesystem.get_file_info(path).type == pafs.FileType.File)
 
 
 class _Replacing:
-    """A file that appears under its name only when it is complete."""
+    """A file that appears under its name only when it is complete: a put on S3, else a rename."""
 
-    def __init__(self, filesystem: pafs.FileSystem, path: str) -> None:
-        self._filesystem, self._path = filesystem, path
+    def __init__(self, filesystem: pafs.FileSystem, path: str, *, on_s3: bool) -> None:
+        self._filesystem, self._path, self._on_s3 = filesystem, path, on_s3
         self._part = f"{path}.part"
 
     def __enter__(self) -> Any:
-        self._filesystem.create_dir(self._path.rsplit("/", 1)[0], recursive=True)
-        self._stream = self._filesystem.open_output_stream(self._part)
+        if self._on_s3:
+            self._stream: Any = io.BytesIO()
+        else:
+            self._filesystem.create_dir(self._path.rsplit("/", 1)[0], recursive=True)
+            self._stream = self._filesystem.open_output_stream(self._part)
         return self._stream
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if self._on_s3:
+            if kind is None:
+                with self._filesystem.open_output_stream(self._path) as stream:
+                    stream.write(self._stream.getvalue())
+            return
         self._stream.close()
         if kind is None:
             self._filesystem.move(self._part, self._path)

@@ -115,6 +115,8 @@ def _checked(output: Output, file: str) -> tuple[pa.Table | None, str]:
         return None, f"{text} ({type(error).__name__})"
     if table is None:
         return None, "it is not a whole Parquet file"
+    if ID_COLUMN not in table.column_names:
+        return None, f"it has no column {ID_COLUMN}"
     return table, _schema_fault(table.schema)
 
 

@@ -19,13 +19,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from raypipe.bench.openi_data import NORMAL, Study, plain
 from raypipe.bench.openi_reader import Labels, RadiographReader, qualifiers_fit
 from raypipe.evaluate.text_scores import words
 
 Grams = frozenset[tuple[str, ...]]
+_MEDOID_OF = 400
+"""Normal reports among which the usual one is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,10 @@ class LibraryConfig:
 
     neighbours: int = 40
     sharpness: float = 8.0
-    other_image: float = 0.5
+    other_image: float = 0.4
     other_comparison: float = 0.7
     header: bool = True
-    precision: float = 0.3
+    precision: float = 0.1
 
 
 class Library:
@@ -90,6 +92,20 @@ class Library:
         ranked = sorted(drafts, key=lambda text: -_expected(self._grams(text), weighted, precision))
         return ranked[:count]
 
+    def template(self, study: Study) -> str:
+        """The one report of the library that is most like all indexed as normal, made true."""
+        return self._true_to(self._usual, study, self._reader.labels_of(study.tags))
+
+    @cached_property
+    def _usual(self) -> Study:
+        normal = [study for study in self._studies if study.tags == (NORMAL,)] or self._studies
+        weighted = [(self._grams(study.text), 1.0) for study in normal[:_MEDOID_OF]]
+        precision = self._config.precision
+        return max(
+            normal[:_MEDOID_OF],
+            key=lambda study: _expected(self._grams(study.text), weighted, precision),
+        )
+
     def _nearest(self, study: Study) -> list[tuple[int, float]]:
         """Indices and weights of the most like examinations."""
         config, wanted = self._config, _keys(study.tags)
@@ -122,9 +138,10 @@ class Library:
             wanted = self._reader.of_tag(tag)
             if wanted and not wanted & told:
                 sentence = self._sentence_for(tag, study.tags, labels)
-                added.append(sentence)
                 claimed = self._reader.read(sentence).claimed
-                told |= {label for each in claimed for label in each} | wanted
+                if all(each & labels for each in claimed):
+                    added.append(sentence)
+                    told |= {label for each in claimed for label in each}
         return " ".join(dict.fromkeys([*added, *kept])) or plain(", ".join(study.tags))
 
     def admits(self, sentence: str, tags: Sequence[str], labels: Labels) -> bool:

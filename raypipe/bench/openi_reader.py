@@ -112,8 +112,10 @@ class RadiographReader:
         for label, term in terms.items():
             for name in dict.fromkeys(each for raw in term.names for each in expanded(raw)):
                 labels[name.lower()].append(label)
-        self._labels_of_name = {name: tuple(found) for name, found in labels.items()}
-        self._terminology = Terminology({name: _term(name) for name in labels}, load_language("en"))
+        self._labels_of_name = _telling({name: tuple(found) for name, found in labels.items()})
+        self._terminology = Terminology(
+            {name: _term(name) for name in self._labels_of_name}, _language()
+        )
         self._denials = {
             label: re.compile("|".join(term.denials), re.I)
             for label, term in terms.items()
@@ -144,6 +146,10 @@ class RadiographReader:
         named = [tag for tag in tags if tag != NORMAL]
         terms = self._terms.items()
         return frozenset(n for n, term in terms if any(map(term.is_named_by, named)))
+
+    def graph_keys(self, label: str) -> tuple[str, ...]:
+        """Keys of a finding in the CT knowledge graph."""
+        return self._terms[label].graph
 
     def facts(self, text: str) -> ReportFacts:
         """The facts of a text, each name under the first finding that it may mean; no sides."""
@@ -195,6 +201,18 @@ def expanded(pattern: str) -> list[str]:
     parts = _CHOICE.split(pattern)
     choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
     return [" ".join("".join(chosen).split()) for chosen in product(*choices)]
+
+
+def _telling(labels: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The names that say more than a part of theirs does: "calcified nodule", not "the nodule"."""
+    kept = {}
+    for name, found in labels.items():
+        parts = name.split()
+        spans = ((i, j) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1))
+        shorter = (" ".join(parts[i:j]) for i, j in spans if j - i < len(parts))
+        if all(labels.get(part) != found for part in shorter):
+            kept[name] = found
+    return kept
 
 
 def _term(name: str) -> Term:

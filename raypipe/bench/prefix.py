@@ -8,8 +8,10 @@ A run (arm and seed) whose file lies in the folder is not trained again.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from raypipe.bench.machine import machine
 from raypipe.bench.prefix_base import base_model, parameters
@@ -19,6 +21,7 @@ from raypipe.bench.prefix_records import (
     TEXT_ARM,
     Answer,
     Arm,
+    Made,
     PrefixBenchConfig,
     PrefixResult,
     PrefixRun,
@@ -29,17 +32,19 @@ from raypipe.evaluate.plot_ablation import ablation_figure
 from raypipe.evaluate.plot_style import save_figure
 from raypipe.report.adapter import describe_adapter
 from raypipe.report.config import ReportConfig, VllmConfig
-from raypipe.report.engine import Engine, FinishReason, GenerationRequest
+from raypipe.report.engine import FinishReason, GenerationRequest
 from raypipe.report.model_source import find_model
 from raypipe.report.prefix import VisualPrefix, load_prefix
 from raypipe.report.vllm_engine import VllmEngine
-from raypipe.train.prefix_cases import PrefixCase, prefix_cases
-from raypipe.train.prefix_run import TrainedPrefix, conversation_of, train_prefix
+from raypipe.train.prefix_cases import PrefixCase, PrefixDataConfig, parted, prefix_cases
+from raypipe.train.prefix_run import PROJECTOR_FILE, conversation_of, train_prefix
 from raypipe.train.prefix_text import Question, make_question
 from raypipe.train.reporter_config import TrainReporterConfig
+from raypipe.train.reporter_model import ADAPTER_FOLDER
 
 ARMS: tuple[Arm, Arm] = (TEXT_ARM, PREFIX_ARM)
 Said = Callable[[str], None]
+R = TypeVar("R", Made, PrefixRun)
 
 
 class _Bench:
@@ -53,19 +58,40 @@ class _Bench:
 
     def __init__(self, folder: Path, config: PrefixBenchConfig, say: Said) -> None:
         self.folder, self.config, self.say = folder, config, say
-        self.train, self.detector = self._cases("train")
-        self.held_out, _ = self._cases("held_out")
-        say("the base model")
-        self.base = base_model(folder / "base", config.base, config.threads)
+        self.train, self.detector = self._cases("train", config.train)
+        self.held_out, _ = self._cases("held_out", config.held_out)
+        say("training the base model")
+        self.base = base_model(folder / "base", config.base, config.together, config.threads)
         self.asked = [make_question(c.findings, c.context) for c in self.held_out]
 
-    def _cases(self, part: str) -> tuple[list[PrefixCase], str]:
-        wanted = getattr(self.config, part)
-        return prefix_cases(
-            self.folder / part,
-            wanted,
-            lambda done: self.say(f"{part.replace('_', ' ')} cases: {done} of {wanted.cases}"),
-        )
+    def _cases(self, part: str, wanted: PrefixDataConfig) -> tuple[list[PrefixCase], str]:
+        def tell(done: int) -> None:
+            self.say(f"{part.replace('_', ' ')} cases: {done} of {wanted.cases}")
+
+        cases, detector = prefix_cases(self.folder / part, wanted, tell)
+        return [own for case in cases for own in parted(case, self.config.together)], detector
+
+    def kept(self, kind: type[R], name: str) -> R | None:
+        """What an earlier call left in a file; None where there is none.
+
+        Raises:
+            ConfigError: it is of another budget.
+        """
+        file = self.folder / name
+        if not file.is_file():
+            return None
+        found = kind.model_validate_json(file.read_text())
+        if found.budget.model_copy(update={"seeds": self.config.seeds}) != self.config:
+            raise ConfigError(f"bench prefix: {file} is of another budget; empty {self.folder}")
+        return found
+
+    def keep(self, record: Made | PrefixRun, name: str) -> None:
+        """Leave a record for later calls; one that was cut off leaves no half file."""
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(record.model_dump_json())
+        partial.replace(file)
 
 
 def bench_prefix(
@@ -83,23 +109,20 @@ def bench_prefix(
         ConfigError: the folder holds something of another budget.
     """
     bench = _Bench(folder, config, say)
+    order = [(arm, seed) for seed in config.seeds for arm in ARMS]
+    made = [_made(bench, arm, seed) for arm, seed in order]  # before the engine takes memory
     runs: dict[Arm, list[PrefixRun]] = {arm: [] for arm in ARMS}
-    trained = {
-        (arm, seed): _trained(bench, arm, seed) for seed in config.seeds for arm in ARMS
-    }  # all, before the engine takes memory
-    engine: Engine | None = None
-    try:
-        for (arm, seed), made in trained.items():
-            if isinstance(made, PrefixRun):
-                done = made
-            else:
-                engine = engine or _engine(bench)
-                done = _decoded(bench, engine, arm, seed, *made)
-            runs[arm].append(done)
+    with ExitStack() as open_engine:
+        engine: VllmEngine | None = None
+        for one in made:
+            done = bench.kept(PrefixRun, f"runs/{_name(one.arm, one.seed)}.json")
+            if done is None:
+                if engine is None:
+                    engine = _engine(bench)
+                    open_engine.callback(engine.close)
+                done = _written(bench, engine, one)
+            runs[one.arm].append(done)
             on_run(done)
-    finally:
-        if engine is not None:
-            engine.close()
     result = _result(bench, runs)
     (folder / "prefix.json").write_text(result.model_dump_json(indent=1) + "\n")
     (folder / "prefix.md").write_text(markdown(result))
@@ -107,55 +130,59 @@ def bench_prefix(
     return result
 
 
-def _run_file(bench: _Bench, arm: Arm, seed: int) -> Path:
-    return bench.folder / "runs" / f"{_slug(arm)}-{seed}.json"
+def _name(arm: Arm, seed: int) -> str:
+    return f"{arm.replace(' ', '_')}-{seed}"
 
 
-def _slug(arm: Arm) -> str:
-    return arm.replace(" ", "_")
-
-
-def _trained(bench: _Bench, arm: Arm, seed: int) -> PrefixRun | tuple[TrainedPrefix, float]:
-    """The run where it is there; else adapter and projector, trained now, and the seconds."""
-    file = _run_file(bench, arm, seed)
-    if file.is_file():
-        known = PrefixRun.model_validate_json(file.read_text())
-        same = known.budget.model_copy(update={"seeds": bench.config.seeds})
-        if same != bench.config:
-            raise ConfigError(f"bench prefix: {file} is of another budget; empty {bench.folder}")
+def _made(bench: _Bench, arm: Arm, seed: int) -> Made:
+    """Adapter and projector of an arm and a seed: those that are there, or trained now."""
+    name, config = _name(arm, seed), bench.config
+    known = bench.kept(Made, f"made/{name}/made.json")
+    if known is not None:
         return known
     bench.say(f"training: {arm}, seed {seed}")
-    config = bench.config
     prefix = config.prefix if arm == PREFIX_ARM else None
     tokens = prefix.tokens if prefix else 0
-    told = [
-        [
-            conversation_of(make_question(c.findings, c.context), c, tokens)
-            for c in cases
-        ]
+    train, held_out = (
+        [conversation_of(make_question(c.findings, c.context), c, tokens) for c in cases]
         for cases in (bench.train, bench.held_out)
-    ]  # fmt: skip
-    settings = TrainReporterConfig(
-        name=f"{_slug(arm)}-{seed}",
-        output="",
-        language_model=str(bench.base),
+    )
+    settings = train_config(bench.base, name, seed, config)
+    started = time.perf_counter()
+    trained = train_prefix(
+        settings, prefix, (train, held_out), bench.detector, bench.folder / "made" / name
+    )
+    made = Made(
+        arm=arm,
+        seed=seed,
+        budget=config,
+        seconds=time.perf_counter() - started,
+        loss=trained.metrics["loss"],
+    )
+    bench.keep(made, f"made/{name}/made.json")
+    return made
+
+
+def train_config(
+    base: Path, name: str, seed: int, config: PrefixBenchConfig
+) -> TrainReporterConfig:
+    """The training run of an arm; the same for both but for its name."""
+    return TrainReporterConfig(
+        name=name,
+        output="",  # nothing is written by the loop
+        language_model=str(base),
         rank=config.rank,
         alpha=2.0 * config.rank,
         steps=config.steps,
         batch_tokens=config.batch_tokens,
-        row_tokens=config.batch_tokens // 4,
+        row_tokens=config.batch_tokens // 2,
         learning_rate=config.learning_rate,
         term_weight=1.0,
         checkpoint_every=config.steps,  # the last step's weights count; none are chosen
-        validation_examples=len(bench.held_out),
+        validation_examples=config.held_out.cases * config.held_out.most_findings,  # all
         threads=config.threads,
         seed=seed,
     )
-    started = time.perf_counter()
-    made = train_prefix(
-        settings, prefix, (told[0], told[1]), bench.detector, bench.folder / "made" / settings.name
-    )
-    return made, time.perf_counter() - started
 
 
 def _engine(bench: _Bench) -> VllmEngine:
@@ -165,28 +192,27 @@ def _engine(bench: _Bench) -> VllmEngine:
         max_model_len=1024,
         threads=bench.config.threads,
         max_loras=1,
-        max_lora_rank=8 if bench.config.rank <= 8 else 64,
+        max_lora_rank=bench.config.rank,
     )
     return VllmEngine(find_model(str(bench.base)), config, prefix=True)
 
 
-def _decoded(
-    bench: _Bench, engine: Engine, arm: Arm, seed: int, made: TrainedPrefix, seconds: float
-) -> PrefixRun:
-    """What a trained run writes about the held-out cases; kept in the folder."""
-    assert isinstance(engine, VllmEngine)
-    name = f"{_slug(arm)}-{seed}"
-    bench.say(f"writing: {arm}, seed {seed}")
-    engine.add_adapter(describe_adapter(name, made.adapter))
+def _written(bench: _Bench, engine: VllmEngine, made: Made) -> PrefixRun:
+    """What a trained arm writes about the held-out cases; kept in the folder."""
+    name = _name(made.arm, made.seed)
+    bench.say(f"writing: {made.arm}, seed {made.seed}")
+    folder = bench.folder / "made" / name
+    engine.add_adapter(describe_adapter(name, folder / ADAPTER_FOLDER))
     prefix = None
-    if made.projector is not None:
-        told = ReportConfig(
-            language_model=str(bench.base),
-            adapter=name,
-            adapters={name: str(made.adapter)},
-            prefix=str(made.projector),
+    if made.arm == PREFIX_ARM:
+        prefix = load_prefix(
+            ReportConfig(
+                language_model=str(bench.base),
+                adapter=name,
+                adapters={name: str(folder / ADAPTER_FOLDER)},
+                prefix=str(folder / PROJECTOR_FILE),
+            )
         )
-        prefix = load_prefix(told)
     completions = engine.generate(requests(bench.asked, bench.held_out, name, prefix))
     answers = [
         answer
@@ -194,19 +220,15 @@ def _decoded(
         for answer in answers_of(question, case, completion.text)
     ]
     done = PrefixRun(
-        arm=arm,
-        seed=seed,
+        arm=made.arm,
+        seed=made.seed,
         budget=bench.config,
-        seconds=seconds,
-        loss=made.metrics["loss"],
+        seconds=made.seconds,
+        loss=made.loss,
         unfinished=sum(c.finish_reason is not FinishReason.STOP for c in completions),
         answers=tuple(answers),
     )
-    file = _run_file(bench, arm, seed)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(done.model_dump_json())
-    partial.replace(file)  # a run that was cut off leaves no half file
+    bench.keep(done, f"runs/{name}.json")
     return done
 
 
@@ -255,7 +277,8 @@ def _result(bench: _Bench, runs: dict[Arm, list[PrefixRun]]) -> PrefixResult:
             "budget": bench.config,
             "base_parameters": parameters(bench.base),
             "train_findings": sum(len(case.findings) for case in bench.train),
-            "held_out_cases": len(bench.held_out),
+            "held_out_series": len({case.series for case in bench.held_out}),
+            "held_out_texts": len(bench.held_out),
             "held_out_findings": sum(len(case.findings) for case in bench.held_out),
             "asked": {name: int((scored.names == name).sum()) for name in set(scored.names)},
             "reference": {

@@ -36,21 +36,26 @@ _TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _HELD_OUT = 100
-_MOST_FINDINGS = 3
 _LONGEST = 1024
 
 
-def base_model(folder: Path, config: BaseModelConfig, threads: int) -> Path:
+def base_model(folder: Path, config: BaseModelConfig, most: int, threads: int) -> Path:
     """The folder of the model, trained now where there is none.
+
+    Args:
+        folder: for it.
+        config: sizes and budget.
+        most: findings of one text.
+        threads: CPU threads.
 
     Raises:
         ConfigError: the folder holds a model of another budget.
     """
-    told = folder / _TOLD
+    told, identity = folder / _TOLD, f"{most} {config.model_dump_json()}"
     if not told.is_file():
-        _train(folder, config, threads)
-        told.write_text(config.model_dump_json())
-    if told.read_text() != config.model_dump_json():
+        _train(folder, config, most, threads)
+        told.write_text(identity)
+    if told.read_text() != identity:
         raise ConfigError(f"bench prefix: {folder} holds a model of another budget; empty it")
     return folder
 
@@ -63,8 +68,8 @@ def parameters(folder: Path) -> int:
         return sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
 
 
-def _train(folder: Path, config: BaseModelConfig, threads: int) -> None:
-    told = conversations(config, config.texts + _HELD_OUT)
+def _train(folder: Path, config: BaseModelConfig, most: int, threads: int) -> None:
+    told = conversations(config, config.texts + _HELD_OUT, most)
     tokenizer = make_tokenizer(told, config.vocabulary)
     lm = _network(config, len(tokenizer), tokenizer)
     loaded = LoadedModel(model=ReporterModel(lm), tokenizer=tokenizer, name=_NAME)
@@ -73,7 +78,7 @@ def _train(folder: Path, config: BaseModelConfig, threads: int) -> None:
         output="",
         steps=config.steps,
         batch_tokens=config.batch_tokens,
-        row_tokens=config.batch_tokens // 4,
+        row_tokens=config.batch_tokens // 2,
         learning_rate=config.learning_rate,
         weight_decay=0.05,
         checkpoint_every=config.steps,
@@ -91,12 +96,13 @@ def _train(folder: Path, config: BaseModelConfig, threads: int) -> None:
     run(settings, loaded, examples, Place(), report)
 
 
-def conversations(config: BaseModelConfig, count: int) -> list[Conversation]:
-    """Questions about random findings with their answers."""
-    graph, made = load_graph(), []
-    for number in range(count):
+def conversations(config: BaseModelConfig, count: int, most: int) -> list[Conversation]:
+    """Questions about random findings, at most so many each, with their answers."""
+    graph, made, number = load_graph(), [], 0
+    while len(made) < count:
         rng = random.Random(f"{config.seed}/{number}")  # each by itself
-        drawn, context = random_findings(rng, graph, _MOST_FINDINGS)
+        number += 1
+        drawn, context = random_findings(rng, graph, most)
         findings = [
             replace(
                 f,

@@ -62,6 +62,8 @@ def probed(train: Sequence[PrefixCase], asked: Sequence[PrefixCase]) -> list[Ans
     for name in ASKED:
         rows = [i for i, (_, f, _) in enumerate(learnt) if name in asked_of(f, graph)]
         values = graph.attributes[name].values
+        if not rows:
+            continue
         truth = [values.index(learnt[i][1].attributes[name]) for i in rows]
         weights = _fitted((inputs[rows] - mean) / spread, np.array(truth), len(values))
         for answer, (_, finding, vector) in zip(said, wanted, strict=True):

@@ -22,21 +22,21 @@ PREFIX_ARM: Arm = "visual prefix"
 class BaseModelConfig(Settings):
     """A small Llama, trained from scratch on texts about random findings without any image."""
 
-    layers: int = Field(default=3, gt=0, description="of the network")
-    width: int = Field(default=192, gt=0, description="of its embeddings")
-    heads: int = Field(default=3, gt=0, description="of its attention")
-    inner: int = Field(default=512, gt=0, description="width inside a layer")
+    layers: int = Field(default=2, gt=0, description="of the network")
+    width: int = Field(default=128, gt=0, description="of its embeddings")
+    heads: int = Field(default=4, gt=0, description="of its attention")
+    inner: int = Field(default=352, gt=0, description="width inside a layer")
     vocabulary: int = Field(default=768, gt=256, description="tokens at most")
-    texts: int = Field(default=3000, gt=0, description="to train on")
+    texts: int = Field(default=1500, gt=0, description="to train on")
     told_share: float = Field(
         default=0.7,
         ge=0,
         le=1,
         description="prompts that name attributes; others hide them",
     )
-    steps: int = Field(default=400, gt=0, description="optimiser steps")
-    batch_tokens: int = Field(default=2048, gt=0, description="tokens a step")
-    learning_rate: float = Field(default=3e-3, gt=0, description="peak")
+    steps: int = Field(default=300, gt=0, description="optimiser steps")
+    batch_tokens: int = Field(default=1024, gt=0, description="tokens a step")
+    learning_rate: float = Field(default=4e-3, gt=0, description="peak")
     seed: int = Field(default=5, ge=0, description="of texts and weights")
 
 
@@ -45,13 +45,14 @@ class PrefixBenchConfig(Settings):
 
     base: BaseModelConfig = BaseModelConfig()
     train: PrefixDataConfig = PrefixDataConfig()
-    held_out: PrefixDataConfig = PrefixDataConfig(cases=120, seed=990_000)
+    held_out: PrefixDataConfig = PrefixDataConfig(cases=80, seed=990_000)
+    together: int = Field(default=1, ge=1, le=3, description="findings of one text, at most")
     prefix: PrefixConfig = PrefixConfig()
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="runs of an arm")
-    rank: int = Field(default=8, gt=0, description="of the adapter")
-    steps: int = Field(default=150, gt=0, description="optimiser steps of a run")
-    batch_tokens: int = Field(default=2048, gt=0, description="tokens a step")
-    learning_rate: float = Field(default=3e-3, gt=0, description="peak")
+    rank: Literal[8, 16, 32, 64] = Field(default=16, description="of the adapter")
+    steps: int = Field(default=100, gt=0, description="optimiser steps of a run")
+    batch_tokens: int = Field(default=1024, gt=0, description="tokens a step")
+    learning_rate: float = Field(default=4e-3, gt=0, description="peak")
     threads: int = Field(default=1, gt=0, description="CPU threads")
     bootstrap: int = Field(default=1000, gt=0, description="resamples for intervals")
 
@@ -63,6 +64,16 @@ class Answer(Settings):
     label: str
     truth: dict[str, str]
     said: dict[str, str]
+
+
+class Made(Settings):
+    """One arm trained with one seed, before it has written anything."""
+
+    arm: Arm
+    seed: int
+    budget: PrefixBenchConfig
+    seconds: float = Field(description="of the training")
+    loss: float = Field(description="of a learnt token, held out")
 
 
 class PrefixRun(Settings):
@@ -83,7 +94,8 @@ class PrefixResult(Settings):
     budget: PrefixBenchConfig
     base_parameters: int
     train_findings: int
-    held_out_cases: int
+    held_out_series: int
+    held_out_texts: int
     held_out_findings: int
     asked: dict[str, int] = Field(description="attribute -> held-out questions")
     accuracy: dict[str, dict[str, tuple[float, ...]]] = Field(

@@ -153,9 +153,10 @@ def _told(result: PrefixResult, budget: PrefixBenchConfig) -> str:
         f"A Llama of {result.base_parameters:,} numbers, trained from scratch on texts, is frozen; "
         f"{len(budget.seeds)} runs an arm train a LoRA adapter of rank {budget.rank} for "
         f"{budget.steps} steps of {budget.batch_tokens} tokens on {budget.train.cases} generated "
-        f"cases with {result.train_findings} findings, one arm with the prefix in front. vLLM "
-        f"writes about {result.held_out_cases} held-out cases with {result.held_out_findings} "
-        "findings, greedily, under a grammar that offers every value the knowledge graph allows. "
+        f"series with {result.train_findings} findings, one arm with the prefix in front. vLLM "
+        f"writes {result.held_out_texts} texts about {result.held_out_series} held-out series with "
+        f"{result.held_out_findings} findings, greedily, under a grammar that offers every value "
+        "that the knowledge graph allows. "
         f"The prompt hides the attributes and the attenuation. A run took: {seconds}."
     )
 

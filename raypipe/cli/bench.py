@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli import bench_ingest, bench_model, bench_prefix, bench_training
+from raypipe.cli import (
+    bench_ingest,
+    bench_model,
+    bench_prefix,
+    bench_reports,
+    bench_serve,
+    bench_training,
+)
 from raypipe.cli.options import ConfigFile, Overrides
 
 if TYPE_CHECKING:
@@ -20,9 +27,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Measure raypipe against a peer in the same run.")
 
 app.command("ingest")(bench_ingest.ingest)
+app.command("preprocess")(bench_ingest.preprocess)
 app.command("encoder")(bench_model.encoder)
 app.command("ablation")(bench_model.ablation)
 app.command("ct-kidney")(bench_training.ct_kidney)
+app.command("openi")(bench_reports.openi)
+app.command("reports")(bench_reports.reports)
+app.command("serve")(bench_serve.serve)
 app.command("prefix")(bench_prefix.prefix)
 
 Folder = Annotated[

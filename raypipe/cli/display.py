@@ -36,7 +36,7 @@ _STATUS_STYLE = {"ok": "green", "rejected": "yellow", "failed": "red"}
 
 
 @contextmanager
-def index_progress() -> Iterator[Callable[[int, int, int], None]]:
+def index_progress(*, shown: bool = True) -> Iterator[Callable[[int, int, int], None]]:
     """A progress bar over files; yields the callback (done, total, bytes)."""
     with Progress(
         TextColumn("index"),
@@ -46,6 +46,7 @@ def index_progress() -> Iterator[Callable[[int, int, int], None]]:
         TimeElapsedColumn(),
         console=Console(stderr=True),
         transient=True,
+        disable=not shown,
     ) as bar:
         task = bar.add_task("index", total=None)
 
@@ -56,7 +57,7 @@ def index_progress() -> Iterator[Callable[[int, int, int], None]]:
 
 
 @contextmanager
-def run_progress() -> Iterator[Callable[[RunProgress], None]]:
+def run_progress(*, shown: bool = True) -> Iterator[Callable[[RunProgress], None]]:
     """A progress bar over committed series; yields the callback."""
     with Progress(
         SpinnerColumn(),
@@ -69,6 +70,7 @@ def run_progress() -> Iterator[Callable[[RunProgress], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        disable=not shown,
     ) as bar:
         task = bar.add_task("run", total=None, counts="starting Ray and the engines")
 

@@ -53,8 +53,11 @@ def reports(
 
         raypipe evaluate reports out/results others.csv --references radiologists.csv -o evaluation
     """
+    from functools import partial
+
     from raypipe.batch.report_evaluation import load_reports
     from raypipe.config import load_config
+    from raypipe.evaluate.facts import read_facts
     from raypipe.evaluate.text import TextEvaluationConfig, evaluate_texts
     from raypipe.evaluate.text_tables import write_text_evaluation
     from raypipe.knowledge.terminology import load_terminology
@@ -63,7 +66,7 @@ def reports(
     cohort = load_reports(sources, references, findings, settings.archive.storage)
     evaluation = evaluate_texts(
         cohort.reports,
-        load_terminology(settings.report.language),
+        partial(read_facts, terminology=load_terminology(settings.report.language)),
         TextEvaluationConfig(bootstrap=bootstrap, size_tolerance_mm=size_tolerance_mm),
     )
     files = write_text_evaluation(evaluation, output)

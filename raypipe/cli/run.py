@@ -33,7 +33,10 @@ def run(
         bool, typer.Option("--retry-failed", help="Do series again that ended as failed.")
     ] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help="Write the log as JSON lines on stderr as well.")
+        bool,
+        typer.Option(
+            "--log-json", help="Write the log to stderr too, as JSON lines, without bars."
+        ),
     ] = False,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the resolved config and stop.")
@@ -61,13 +64,13 @@ def run(
         raise typer.BadParameter("both --input and --output are needed")
     on_log = partial(typer.echo, err=True) if log_json else None
     job = Job(source, output, settings, limit=limit, on_log=on_log)
-    with index_progress() as on_files:
+    with index_progress(shown=not log_json) as on_files:
         job.index(on_files)
     if retry_failed:
         typer.echo(f"{job.retry_failed()} failed series will be done again")
     if dry_run:
         show_plan(job.plan(), settings)
         return
-    with run_progress() as on_series:
+    with run_progress(shown=not log_json) as on_series:
         summary = job.run(on_series)
     show_run_summary(summary, output)

@@ -103,6 +103,33 @@ def slices(
 
 
 @app.command()
+def prefix(
+    config: Yaml = None,
+    output: Output = None,
+    overrides: Overrides = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Train a visual prefix: a projector of what the detector sees, and an adapter beside it.
+
+    It learns from generated CT cases, behind the detector that data.detector names.
+
+        raypipe train prefix -o out/train --set name=seeing
+        raypipe run -i ARCHIVE -o RESULTS --set report.adapter=out/train/seeing/adapter
+        --set report.prefix=out/train/seeing/projector.safetensors
+    """
+    from raypipe.train.prefix_train import TrainPrefixConfig
+
+    told = _settings(TrainPrefixConfig, config, output, overrides)
+    if print_config:
+        _print(told)
+        return
+    from raypipe.train.prefix_train import train_prefix_on_cases
+
+    result = train_prefix_on_cases(told)
+    _table(f"adapter: {result.adapter}, projector: {result.projector}", result.metrics)
+
+
+@app.command()
 def reporter(
     config: Yaml = None,
     output: Output = None,

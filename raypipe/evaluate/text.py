@@ -15,13 +15,13 @@ from pydantic import Field
 
 from raypipe.errors import ConfigError
 from raypipe.evaluate.bootstrap import percentile_interval, resamples
-from raypipe.evaluate.facts import COUNTS, RATES, ReportFacts, compare_facts, read_facts
+from raypipe.evaluate.facts import COUNTS, RATES, ReportFacts, compare_facts
 from raypipe.evaluate.text_scores import text_scores
-from raypipe.knowledge.terminology import Terminology
 from raypipe.settings import Settings
 
 FloatArray = NDArray[np.float64]
 Measured = Callable[[FloatArray], dict[str, float]]
+ReadFacts = Callable[[str], ReportFacts]
 
 WORD_MEASURES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "meteor", "cider")
 FACT_SCORES = ("fact_precision", "fact_recall", "fact_f1", "finding_f1")
@@ -119,24 +119,24 @@ class ReportSet:
 
 
 def evaluate_texts(
-    reports: ReportSet, terminology: Terminology, config: TextEvaluationConfig | None = None
+    reports: ReportSet, read: ReadFacts, config: TextEvaluationConfig | None = None
 ) -> TextEvaluation:
     """Measure every system.
 
     Args:
         reports: texts and truth.
-        terminology: reads the facts of a text.
+        read: the facts of a text.
         config: tolerance of sizes, resampling.
     """
     config = config or TextEvaluationConfig()
     truths = reports.facts
     if truths is None:
         assert reports.references is not None, "a ReportSet has a truth"
-        truths = [read_facts(text, terminology) for text in reports.references]
+        truths = [read(text) for text in reports.references]
     counts = {
         name: np.array(
             [
-                compare_facts(read_facts(text, terminology), truth, config.size_tolerance_mm).row()
+                compare_facts(read(text), truth, config.size_tolerance_mm).row()
                 for text, truth in zip(texts, truths, strict=True)
             ],
             dtype=np.float64,

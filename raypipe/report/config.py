@@ -76,6 +76,9 @@ class VllmConfig(Settings):
     max_num_batched_tokens: int = Field(
         2048, ge=64, description="Tokens worked on in one step at most."
     )
+    prefix_caching: bool = Field(
+        True, description="Keep what the same beginning of prompts needs from request to request."
+    )
     tensor_parallel: int = Field(1, ge=1, description="GPUs that share one model.")
     max_loras: int = Field(
         0,

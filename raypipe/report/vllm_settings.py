@@ -43,6 +43,8 @@ def engine_arguments(
         "disable_log_stats": True,
         "enable_log_requests": False,
     }
+    if not config.prefix_caching:
+        arguments["enable_prefix_caching"] = False
     if max_loras:
         arguments |= {
             "enable_lora": True,

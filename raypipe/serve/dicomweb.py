@@ -49,8 +49,12 @@ _STOW_BODY = {
     "requestBody": {
         "required": True,
         "content": {
-            'multipart/related; type="application/dicom"': {
-                "schema": {"type": "string", "format": "binary"}
+            "multipart/related": {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": 'type="application/dicom"; one instance a part',
+                }
             }
         },
     }

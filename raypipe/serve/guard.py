@@ -22,7 +22,8 @@ from raypipe.serve.problems import Problem
 PAGE_POLICY = (
     "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self' blob: data:; "
-    "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+    "require-trusted-types-for 'script'"
 )
 _DOCS_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -100,6 +101,8 @@ def _added(scope: Scope, message: MutableMapping[str, Any]) -> list[tuple[bytes,
     headers = dict(_HEADERS) | {b"content-security-policy": policy.encode()}
     if path.startswith(("/v1", "/dicomweb")):
         headers[b"cache-control"] = b"no-store"
+    elif path.startswith("/static/") or path == "/":
+        headers[b"cache-control"] = b"no-cache"  # kept, but asked for again: updates show at once
     present = {name.lower() for name, _ in message.get("headers", ())}
     return [(name, value) for name, value in headers.items() if name not in present]
 

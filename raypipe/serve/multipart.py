@@ -105,7 +105,7 @@ async def _feed(
         if sink.received.byte_size > limits.max_bytes:
             raise too_large(limits.max_bytes)
         if chunk:
-            parser.write(chunk)
+            await asyncio.to_thread(parser.write, chunk)  # writes files: others go on meanwhile
 
 
 def too_large(max_bytes: int) -> Problem:
@@ -125,6 +125,7 @@ class _Sink:
         self._part, self._suffix, self._first = Path(), "", b""
         self._digest = hashlib.blake2b(digest_size=12)
         self._name, self._text = "", b""
+        self._known: set[str] = set()
 
     def callbacks(self) -> "MultipartCallbacks":
         """For the parser."""
@@ -195,10 +196,12 @@ class _Sink:
         size = self._file.tell()
         self.close()
         suffix = self._suffix or (".zip" if self._first.startswith(_ZIP_MAGIC) else "")
-        target = self._folder / f"{self._digest.hexdigest()}{suffix}"
-        if size == 0 or target in self.received.files:
+        name = f"{self._digest.hexdigest()}{suffix}"
+        if size == 0 or name in self._known:
             self._part.unlink()
             return
+        self._known.add(name)
+        target = self._folder / name
         self._part.replace(target)
         self.received.files.append(target)
 

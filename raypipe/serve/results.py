@@ -12,7 +12,7 @@ from raypipe.exports import FILE_NAMES, MEDIA_TYPES, Format
 from raypipe.serve import artifacts
 from raypipe.serve.auth import Caller
 from raypipe.serve.door import CallerIs, JobId, SeriesKey, problems
-from raypipe.serve.schemas import Report, report_of
+from raypipe.serve.schemas import Report, findings_of, report_of
 from raypipe.serve.service import Service
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"], responses=problems())
@@ -44,8 +44,7 @@ async def findings(
 ) -> list[dict[str, Any]]:
     """The findings, as batch writes them; boxes are voxels (z, y, x) of the volume."""
     _, row = await Service.of(request).finished(job_id, series, caller)
-    found: list[dict[str, Any]] = row["findings"]
-    return found
+    return findings_of(row)
 
 
 async def _export(

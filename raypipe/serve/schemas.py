@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from raypipe.knowledge.graph import load_graph
 from raypipe.serve.store import JobRecord, Row, SeriesState
 
 JOB_ID = "20be1c7f9a6d4a0f9b7c1e2d3f405162"
@@ -129,6 +130,12 @@ def report_of(row: Row) -> Report:
         model=report["model"],
         flags=row["flags"],
     )
+
+
+def findings_of(row: Row) -> list[dict[str, Any]]:
+    """The findings of a row, each with the name that people read."""
+    graph = load_graph()
+    return [finding | {"name": graph.finding(finding["label"]).name} for finding in row["findings"]]
 
 
 class Analysis(BaseModel):

@@ -117,7 +117,9 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("Voxels (z × y × x)", " × ".join(map(str, shape)) if shape else None),  # noqa: RUF001
         (
             "Spacing (z, y, x)",
-            ", ".join(f"{v:.3g}" for v in spacing) + " mm" if spacing else None,
+            ", ".join("?" if v is None else f"{v:.3g}" for v in spacing) + " mm"
+            if spacing
+            else None,
         ),
         ("Slice thickness", f"{thickness:.3g} mm" if thickness else None),
         ("Tube voltage", f"{row['kvp']:.0f} kV" if row.get("kvp") else None),

@@ -81,7 +81,7 @@ def _style(name: str) -> Any:
 
 
 def _story(row: Row) -> list[Any]:
-    from reportlab.platypus import Paragraph
+    from reportlab.platypus import Paragraph, Spacer
 
     report = row["report"]
     story = [
@@ -96,7 +96,7 @@ def _story(row: Row) -> list[Any]:
         story += _section(name.capitalize(), [_cited(s) for s in report[name]])
     story += _table(row["findings"] or ())
     story += _section("Geometry", [flag_words(flag) for flag in row["flags"] or ()])
-    story.append(Paragraph(escape(_made_by(row)), _style("quiet")))
+    story += [Spacer(1, 14), Paragraph(escape(_made_by(row)), _style("quiet"))]
     return story
 
 
@@ -177,6 +177,7 @@ def _foot(canvas: Any, document: Any) -> None:
     canvas.saveState()
     canvas.setFont("Helvetica", 8)
     canvas.setFillColor(HexColor(_QUIET))
-    canvas.drawString(_MARGIN_MM * mm, 11 * mm, _NOTICE)
-    canvas.drawRightString(document.pagesize[0] - _MARGIN_MM * mm, 11 * mm, str(document.page))
+    left, right = document.leftMargin + 6, document.pagesize[0] - document.rightMargin - 6
+    canvas.drawString(left, 11 * mm, _NOTICE)
+    canvas.drawRightString(right, 11 * mm, str(document.page))
     canvas.restoreState()

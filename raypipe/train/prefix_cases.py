@@ -9,7 +9,7 @@ whatever the detector would have found; the vectors are what Detect makes of suc
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,11 @@ _LEAST_VOXELS = 12
 class PrefixDataConfig(Settings):
     """Which cases are made."""
 
-    cases: int = Field(default=320, gt=0, description="phantom series with a lesion")
+    cases: int = Field(default=140, gt=0, description="phantom series with a lesion")
     most_findings: int = Field(default=3, ge=1, le=16, description="lesions of a case that count")
     seed: int = Field(default=40_000, ge=0, description="of the first series")
     synthesis: SynthesisConfig = Field(
-        default=SynthesisConfig(slab_slices=(8, 12)), description="how a series is drawn"
+        default=SynthesisConfig(slab_slices=(6, 8)), description="how a series is drawn"
     )
     detector: DetectorConfig = Field(
         default=DetectorConfig(threads=1), description="what looks at them"
@@ -94,6 +94,17 @@ def prefix_cases(
                 on_case(len(made))
         _write(folder, told, made)
     return _read(folder, told), detector.weights_hash
+
+
+def parted(case: PrefixCase, together: int) -> list[PrefixCase]:
+    """A case as several, each with a few of its findings; ids begin anew in each."""
+    parts = []
+    for first in range(0, len(case.findings), together):
+        own = case.findings[first : first + together]
+        findings = tuple(replace(f, finding_id=f"F{i}") for i, f in enumerate(own, start=1))
+        vectors = case.features_nd[first : first + together]
+        parts.append(replace(case, findings=findings, features_nd=vectors))
+    return parts
 
 
 def make_case(seed: int, config: PrefixDataConfig, detector: Detector) -> PrefixCase | None:

@@ -27,9 +27,16 @@ from raypipe.train.reporter_model import (
     TENSORS_FILE,
     LoadedModel,
     load_model,
+    load_tokenizer,
     save_adapter,
 )
-from raypipe.train.reporter_rows import Conversation, Example, make_example
+from raypipe.train.reporter_rows import (
+    Conversation,
+    Example,
+    make_example,
+    packed,
+    shared_length,
+)
 from raypipe.train.reporter_run import run
 from raypipe.train.reporter_sources import conversations
 from raypipe.train.reporter_validate import Validation
@@ -67,6 +74,8 @@ def train_reporter(config: TrainReporterConfig) -> TrainReporterResult:
     from ray.train import CheckpointConfig
 
     told = _placed(config)
+    if isinstance(told.source, PairsSource):
+        check_pairs(told)  # here, where an error is told at once, not after restarts of workers
     checkpoints = CheckpointConfig(
         num_to_keep=2, checkpoint_score_attribute=BEST, checkpoint_score_order="min"
     )
@@ -105,6 +114,19 @@ def _placed(config: TrainReporterConfig) -> TrainReporterConfig:
         }
         changes["source"] = config.source.model_copy(update=paths)
     return config.model_copy(update=changes)
+
+
+def check_pairs(config: TrainReporterConfig) -> None:
+    """Read the tables and see that every example fits into a row.
+
+    Raises:
+        ConfigError: a table is not there, or a text is too long.
+    """
+    tokenizer = load_tokenizer(config)
+    terminology = load_terminology(config.language)
+    for part in conversations(config):
+        examples = [make_example(c, tokenizer, terminology, 1.0) for c in part]
+        packed(examples, range(len(examples)), config.row_tokens, shared_length(examples))
 
 
 def examples_of(

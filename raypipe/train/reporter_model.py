@@ -113,7 +113,7 @@ def load_model(config: TrainReporterConfig, projector: nn.Module | None = None) 
     Raises:
         ConfigError: the model or the adapter is not there, or a target is no module of it.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     source = find_model(config.language_model, config.cache_folder)
     dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
@@ -122,12 +122,19 @@ def load_model(config: TrainReporterConfig, projector: nn.Module | None = None) 
     )
     if config.checkpoint_activations:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    tokenizer = AutoTokenizer.from_pretrained(source.location, local_files_only=source.local)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         lm = _with_adapter(base, config, source)
     model = ReporterModel(lm, projector, precision=config.precision)
-    return LoadedModel(model=model, tokenizer=tokenizer, name=source.name)
+    return LoadedModel(model=model, tokenizer=load_tokenizer(config), name=source.name)
+
+
+def load_tokenizer(config: TrainReporterConfig) -> Any:
+    """The tokenizer of the language model of a config."""
+    from transformers import AutoTokenizer
+
+    source = find_model(config.language_model, config.cache_folder)
+    return AutoTokenizer.from_pretrained(source.location, local_files_only=source.local)
 
 
 def _with_adapter(base: Any, config: TrainReporterConfig, source: ModelSource) -> Any:

@@ -9,7 +9,9 @@ row stands before the name, and the attenuation is told where it tells something
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice, product
 
 from raypipe.report.phrase import OneOf, Phrase, Seq
@@ -21,6 +23,23 @@ _MOST_TEXTS = 4096
 _VERBS = re.compile(r"\b(?:is|are) (?:seen|present|identified|visible|noted)\b|\bthere is\b", re.I)
 _LONG_SIZE = "in longest axial diameter"
 _AERATED = "lung"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Before:
+    """What a sentence is read behind.
+
+    Args:
+        lines: of its section.
+        above: of the section before.
+        verbs: how often each was used in its section.
+        long_size: whether a size was told in full words.
+    """
+
+    lines: tuple[str, ...]
+    above: frozenset[str]
+    verbs: Counter[str]
+    long_size: bool
 
 
 def best_text(plan: ReportPlan) -> str:
@@ -35,8 +54,14 @@ def _section(plan: ReportPlan, slots: Sequence[Slot], above: Sequence[str]) -> l
     lines: list[str] = []
     for slot in slots:
         facts = [plan.facts[finding_id] for finding_id in slot.finding_ids]
+        before = _Before(
+            lines=tuple(lines),
+            above=frozenset(above),
+            verbs=Counter(verb for line in lines for verb in _verbs(line)),
+            long_size=any(_LONG_SIZE in line for line in lines),
+        )
         options = islice(texts(slot.phrase), _MOST_TEXTS)
-        costs = [(_cost(plan, text, facts, lines, above), text) for text in options]
+        costs = [(_cost(plan, text, facts, before), text) for text in options]
         lines.append(min(costs, key=lambda pair: pair[0])[1])  # the first of equals
     return lines
 
@@ -54,21 +79,18 @@ def texts(phrase: Phrase) -> Iterator[str]:
                 yield "".join(chosen)
 
 
-def _cost(
-    plan: ReportPlan, text: str, facts: Sequence[Fact], lines: Sequence[str], above: Sequence[str]
-) -> float:
-    """How badly a sentence reads behind the lines of its section; ties go to the first option."""
-    cost = 0.01 * len(text) + 5.0 * (text in above)
-    verbs = [verb for line in lines for verb in _verbs(line)]
-    cost += sum(1.0 * verbs.count(verb) for verb in _verbs(text))
-    if lines and _opening(text) == _opening(lines[-1]):
+def _cost(plan: ReportPlan, text: str, facts: Sequence[Fact], before: _Before) -> float:
+    """How badly a sentence reads behind others; ties go to the first option."""
+    cost = 0.01 * len(text) + 5.0 * (text in before.above)
+    cost += sum(1.0 * before.verbs[verb] for verb in _verbs(text))
+    if before.lines and _opening(text) == _opening(before.lines[-1]):
         cost += 3.0
     if _LONG_SIZE in text:
-        cost += 3.0 if any(_LONG_SIZE in line for line in lines) else -0.5
+        cost += 3.0 if before.long_size else -0.5
     if facts:
         cost += 1.0 * _name_index(text, facts)
     if len(facts) == 1:
-        cost += _fact_cost(plan, text, facts[0], even=len(lines) % 2 == 0)
+        cost += _fact_cost(plan, text, facts[0], even=len(before.lines) % 2 == 0)
     return cost
 
 

@@ -113,10 +113,15 @@ def test_which_matrix_counts(
 
 
 def test_metres_become_millimetres(tmp_path: Path) -> None:
-    image = nibabel.Nifti1Image(voxels(), np.diag([0.002, 0.003, 0.004, 1.0]))
+    affine = np.diag([0.0007, 0.0008, 0.0009, 1.0])
+    affine[:3, 3] = 0.1
+    image = nibabel.Nifti1Image(voxels(), affine)
     image.header.set_xyzt_units("meter")
     nibabel.save(image, tmp_path / "a.nii")
-    np.testing.assert_allclose(read(tmp_path / "a.nii").geometry.spacing_zyx_mm, (4, 3, 2), 1e-5)
+    volume = read(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.geometry.spacing_zyx_mm, (0.9, 0.8, 0.7), 1e-5)
+    np.testing.assert_allclose(volume.geometry.to_lps_mm((0, 0, 0)), (-100, -100, 100), 1e-5)
+    assert Flag.NO_GEOMETRY not in volume.flags
 
 
 def test_four_dimensions(tmp_path: Path, index: Callable[[Path], Any]) -> None:

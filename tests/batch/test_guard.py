@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from raypipe.archive.storage import StorageConfig
+from raypipe.archive.storage import StorageConfig, filesystem_for
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.guard import Guard
 
@@ -102,11 +102,26 @@ def test_the_stage_of_an_end_is_told(attempts: Attempts) -> None:
 
 def test_an_attempt_cut_off_while_it_was_written_counts(attempts: Attempts, tmp_path: Path) -> None:
     (tmp_path / "attempts" / "a.load").write_bytes(b"")
-    assert attempts.begun("load", "a") == 1
+    assert attempts.begun("load", ["a", "b"]) == {"a": 1, "b": 0}
 
 
 def test_what_ended_in_order_is_forgiven_but_not_the_deadly(attempts: Attempts) -> None:
-    attempts.begin("load", "a", 1)
-    attempts.begin("detect", "b", 2)
+    attempts.begin("load", {"a": 1})
+    attempts.begin("detect", {"b": 2})
     attempts.forgive()
     assert attempts.in_flight() == {"b": ["detect"]}
+
+
+def test_attempts_on_s3_are_those_of_the_disk(s3_endpoint: str) -> None:
+    storage = StorageConfig(s3_endpoint=s3_endpoint)
+    filesystem_for("s3://attempts", storage)[0].mkdir("attempts")
+    attempts = Attempts("s3://attempts/out", storage)
+    attempts.make_folder()
+    assert attempts.in_flight() == {} and attempts.begun("load", ["a"]) == {"a": 0}
+    rows, _ = _until_done(Guard(attempts, "load", 2), "abc", "b", together=True)
+    assert [row["reason"] for row in rows] == [None, "quarantined", None]
+    assert attempts.in_flight() == {"b": ["load"]}
+    assert attempts.begun("load", ["a", "b"]) == {"a": 0, "b": 2}
+    attempts.survived("load", ["a"])  # not there: no fault
+    attempts.forget(["b"])
+    assert attempts.in_flight() == {}

@@ -56,7 +56,7 @@ def test_a_run_at_work_has_a_speed_and_an_end(output: Output) -> None:
     _told(output, "running", 5.9)
     attempts = Attempts(output.uri, StorageConfig())
     attempts.make_folder()
-    attempts.begin("load", "e", 1)
+    attempts.begin("load", {"e": 1})
     status = _status(output, 6.0)
     assert (status.state, status.in_flight) == ("running", 1)
     assert status.series_per_hour == pytest.approx(30.0)  # three new ones in six minutes

@@ -1,5 +1,6 @@
 """Systems side by side: values, intervals, differences, tables and figures."""
 
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from raypipe.errors import ConfigError
-from raypipe.evaluate.facts import known_facts
+from raypipe.evaluate.facts import known_facts, read_facts
 from raypipe.evaluate.text import ReportSet, TextEvaluation, TextEvaluationConfig, evaluate_texts
 from raypipe.evaluate.text_tables import (
     TEXT_SCHEMA,
@@ -21,6 +22,7 @@ SIDES = ("left", "right")
 TRUTHS = [f"There is a {5 + i} mm {SIDES[i % 2]} pulmonary nodule. Heart normal." for i in range(8)]
 KEYS = tuple(f"r{i}" for i in range(8))
 INVENTS = [f"{text} Pneumothorax." if i < 2 else text for i, text in enumerate(TRUTHS)]
+READ = partial(read_facts, terminology=load_terminology())
 FEW = TextEvaluationConfig(bootstrap=100)
 
 
@@ -31,7 +33,7 @@ def evaluation() -> TextEvaluation:
         systems={"same": TRUTHS, "invents": INVENTS, "silent": ["Heart normal."] * 8},
         references=TRUTHS,
     )
-    return evaluate_texts(reports, load_terminology(), FEW)
+    return evaluate_texts(reports, READ, FEW)
 
 
 def test_values_and_intervals(evaluation: TextEvaluation) -> None:
@@ -72,7 +74,7 @@ def test_files(evaluation: TextEvaluation, tmp_path: Path) -> None:
 def test_without_references_only_facts_are_measured() -> None:
     facts = [known_facts([("pulmonary_nodule", SIDES[i % 2], None, 5.0 + i)]) for i in range(8)]
     reports = ReportSet(keys=KEYS, systems={"same": TRUTHS}, facts=facts)
-    evaluation = evaluate_texts(reports, load_terminology(), TextEvaluationConfig(bootstrap=0))
+    evaluation = evaluate_texts(reports, READ, TextEvaluationConfig(bootstrap=0))
     assert "bleu_4" not in evaluation.names and "the known findings" in evaluation.truth
     f1 = evaluation.measure("same", "fact_f1")
     assert (f1.value, f1.low) == (1.0, None)

@@ -34,8 +34,13 @@ _POOL = {"cpus": 0.05, "max_replicas": 1, "drain_s": 5.0}
 def serve_settings(folder: Path, **changes: Any) -> ServeConfig:
     """Small pools that all fit on the session's Ray, fixed wording, fast sweeps."""
     tree: dict[str, Any] = {
-        "jobs": {"folder": str(folder / "jobs"), "max_running": 2, "sweep_every_s": 0.5},
-        "limits": {"uris": [str(folder / "allowed")], "idle_timeout_s": 2.0},
+        "jobs": {"folder": str(folder / "jobs"), "max_running": 2, "max_queued": 8, "sweep_every_s": 0.5},
+        "limits": {
+            "uris": [str(folder / "allowed")],
+            "idle_timeout_s": 2.0,
+            "max_files": 200,
+            "max_members": 300,
+        },
         "pools": dict.fromkeys(("ingress", "loader", "detector", "reporter"), _POOL),
         "pipeline": {
             "report": {"engine": "template"},

@@ -56,8 +56,8 @@ def page(browser: Any) -> Iterator[Any]:
     assert len({host for host in hosts if host}) <= 1, hosts
 
 
-def show(page: Any, url: str, files: list[Path]) -> str:
-    """Send files, wait for the result with its slices; the job's id."""
+def show(page: Any, url: str, files: list[Path]) -> None:
+    """Send files, wait for the result with its slices."""
     page.goto(url)
     page.wait_for_selector("#limits:not(:empty)")
     page.set_input_files("#files", [str(path) for path in files])
@@ -65,8 +65,6 @@ def show(page: Any, url: str, files: list[Path]) -> str:
     page.wait_for_selector("body[data-view=result]")
     page.wait_for_selector("#frame[data-slice]")
     page.wait_for_selector("#stage-message", state="hidden")
-    job: str = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('job')")
-    return job
 
 
 def settle(page: Any) -> None:
@@ -86,75 +84,110 @@ def picture(page: Any) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), np.int16)
 
 
-def test_a_study_from_drop_to_download(page: Any, service: Any, study: Any, tmp_path: Path) -> None:
-    job = show(page, service.url, study.files)
-    findings = httpx.get(f"{service.url}v1/jobs/{job}/findings").json()
-    assert findings, "the phantom holds lesions"
-    slices = page.evaluate("Number(document.querySelector('#slider').max) + 1")
-    assert slices == 10
-    page.screenshot(path=tmp_path / "result.png")
+def colour(page: Any) -> float:
+    """Which share of the frame is not grey."""
+    return float((np.ptp(picture(page), axis=2) > 20).mean())
 
-    # Scroll away, click the sentence: its slice comes back, its box, row and sentence are chosen.
+
+@pytest.fixture(scope="module")
+def done(service: Any, study: Any) -> str:
+    """The address of a finished job."""
+    with httpx.Client(base_url=service.url, timeout=60.0) as client:
+        job = client.post("v1/jobs", files=study.upload()).json()
+        while job["state"] in ("queued", "running"):
+            job = client.get(f"v1/jobs/{job['id']}", params={"wait": 10}).json()
+        assert job["state"] == "done"
+        assert job["series"][0]["findings"], "the phantom holds lesions"
+    return f"{service.url}#job={job['id']}"
+
+
+def reopen(page: Any, address: str) -> int:
+    """Open a finished job by its address; how many slices there are."""
+    page.goto(address)
+    page.wait_for_selector("#frame[data-slice]")
+    page.wait_for_selector("#stage-message", state="hidden")
+    return int(page.get_attribute("#slider", "max")) + 1
+
+
+def test_a_study_from_upload_to_its_findings(page: Any, service: Any, study: Any) -> None:
+    show(page, service.url, study.files)
+    top = int(page.get_attribute("#slider", "max"))
     first = page.locator(".sentence").first
     first.click()
     at = shown_slice(page)
     cited = first.get_attribute("data-ids").split()[0]
+
     page.locator("#overlay").hover()
-    page.mouse.wheel(0, 100)
+    page.keyboard.press("End")
+    assert shown_slice(page) == 0
+    page.keyboard.press("Home")
+    assert shown_slice(page) == top
     page.mouse.wheel(0, 100)
     page.keyboard.press("ArrowDown")
-    assert shown_slice(page) != at
+    assert shown_slice(page) == top - 2
+
+    # The sentence brings its slice back; its box, its row and itself are chosen.
+    page.keyboard.press("Home" if at < top else "End")
     page.keyboard.press("Escape")
     assert page.locator(".sentence.chosen").count() == 0
     first.click()
     assert shown_slice(page) == at
     assert first.get_attribute("aria-pressed") == "true"
     assert page.locator(f"tr[data-ids={cited}].chosen").count() == 1
-    assert chosen_box(picture(page)) is not None
 
-    # Back: a click into the box, on its edge as seen, chooses the sentence.
-    left, top, _, bottom = chosen_box(picture(page))
+    # Back: a click on the edge of the box, as seen, chooses the sentence.
+    left, top_edge, _, bottom = chosen_box(picture(page))
     page.keyboard.press("Escape")
     assert page.locator(".sentence.chosen").count() == 0
-    page.locator("#frame").click(position={"x": left + 1, "y": (top + bottom) / 2})
+    page.locator("#frame").click(position={"x": left + 1, "y": (top_edge + bottom) / 2})
     assert page.locator(".sentence.chosen").count() >= 1
 
+    # What somebody wrote into the DICOM text is nowhere on the page.
+    assert page.evaluate("window.hit") is None
+    assert "alert(" not in page.content()
+
+
+def test_windows_attention_and_themes(page: Any, done: str) -> None:
+    slices = reopen(page, done)
     before = picture(page)
     page.click("[data-preset=lung]")
     assert "W 1500" in page.inner_text("#corner-window")
     assert np.abs(picture(page) - before).mean() > 5
 
+    page.keyboard.press("End")
     page.click("#attention")
-    page.wait_for_selector("#opacity:not(:disabled)")
-    page.wait_for_selector("#stage-message", state="hidden")
-    covered = picture(page)
+    page.wait_for_selector("#corner-more:not(:empty)")
+    strongest = {}
+    for _ in range(slices):
+        strongest[shown_slice(page)] = page.inner_text("#corner-more")
+        page.keyboard.press("ArrowUp")
+    place = max(strongest, key=lambda at: strongest[at])
+    assert strongest[place] > "attention up to 0.2"
+    page.locator("#slider").fill(str(place))
+    covered = colour(page)
     page.click("#attention")
-    colour = np.ptp(covered, axis=2).mean() - np.ptp(picture(page), axis=2).mean()
-    assert colour > 0, "attention is the only thing in colour besides boxes"
+    assert covered > colour(page), "attention is in colour"
 
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 22)"
+    dark = "rgb(13, 17, 22)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
     page.keyboard.press("t")
-    assert page.evaluate("document.documentElement.dataset.theme") == "light"
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(13, 17, 22)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
     page.keyboard.press("?")
     assert page.locator("#help-dialog[open]").count() == 1
-    page.keyboard.press("Escape")
 
+
+def test_the_report_and_every_file_can_be_taken_along(page: Any, done: str) -> None:
+    reopen(page, done)
     page.keyboard.press("c")
     page.wait_for_selector(".toast")
     copied = page.evaluate("navigator.clipboard.readText()")
-    assert "FINDINGS" in copied and "Not a medical device" in copied
+    assert page.locator(".sentence").first.inner_text() in copied
+    assert "Not a medical device" in copied
     for kind, start in {"sr": b"DICM", "seg": b"DICM", "fhir": b"{", "pdf": b"%PDF"}.items():
         with page.expect_download() as download:
             page.click(f"[data-download={kind}]")
         content = Path(download.value.path()).read_bytes()
         assert content[128:132] == start or content.startswith(start), kind
-
-    # What DICOM text holds is nowhere on the page, and a reload shows the job again.
-    assert page.evaluate("window.hit") is None
-    assert "window.hit" not in page.content()
-    page.reload()
-    page.wait_for_selector("#frame[data-slice]")
 
 
 def test_boxes_lie_where_the_patient_says(page: Any, service: Any, tmp_path: Path) -> None:

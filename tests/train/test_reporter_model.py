@@ -147,8 +147,8 @@ def test_terms_weigh_more_and_prompts_nothing(loaded: LoadedModel) -> None:
     assert example.weights[-1] == 1.0 and example.tokens[-1] == loaded.tokenizer.eos_token_id
     scored = loaded.model([make_row([example], 0)])
     by_hand = np.average(scored.loss_n.detach().numpy(), weights=example.weights[example.prompt :])
-    assert float(weighted_loss(scored)) == pytest.approx(by_hand, rel=1e-6)
-    assert float(weighted_loss(scored)) != pytest.approx(float(scored.loss_n.mean()), rel=1e-4)
+    assert float(weighted_loss(scored).detach()) == pytest.approx(by_hand, rel=1e-6)
+    assert by_hand != pytest.approx(float(scored.loss_n.detach().mean()), rel=1e-4)
 
 
 def test_every_example_is_in_one_row_of_an_epoch(
@@ -197,8 +197,8 @@ def test_training_lowers_the_loss_and_leaves_the_model_frozen(
     examples = examples_of(told, loaded, conversations(told))
     run(told, loaded, examples, Place(), lambda m, s: calls.append((m, s)))
     assert [m["step"] for m, _ in calls] == [12.0, 24.0]
-    assert calls[0][0]["weighted_loss"] < 10.5  # it begins at log(49152) = 10.8
-    assert calls[1][0]["weighted_loss"] < calls[0][0]["weighted_loss"] - 0.5
+    assert calls[1][0]["weighted_loss"] < calls[0][0]["weighted_loss"] < 6.5  # from 6.8
+    assert calls[1][0]["token_accuracy"] > 0.2  # of 734 tokens
     now = dict(loaded.model.named_parameters())
     assert all(torch.equal(now[name], value) for name, value in frozen.items())
     assert all("lora_" in name for name in calls[1][1]["model"])  # a checkpoint holds no more
@@ -244,5 +244,5 @@ def test_a_wrong_target_and_uneven_workers_are_told(tiny: str, tmp_path: Path) -
         load_model(config(tiny, tmp_path, targets=["attention.wq"]))
     with pytest.raises(ValueError, match="2 rows, which 3 workers cannot share"):
         config(tiny, tmp_path, workers=3)
-    with pytest.raises(ValueError, match="must be a multiple of row_tokens 512"):
+    with pytest.raises(ValueError, match="must be a multiple of row_tokens 768"):
         config(tiny, tmp_path, batch_tokens=1000)

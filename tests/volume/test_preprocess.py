@@ -121,3 +121,15 @@ def test_fingerprint_changes_with_what_networks_see() -> None:
     assert preprocess(canonical(), plain).fingerprint == plain.fingerprint
     others = (PreprocessConfig(size_yx=(256, 255)), PreprocessConfig(windows=(BRAIN,)))
     assert len({plain.fingerprint, *(o.fingerprint for o in others)}) == 3
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 36), (1, 2, 2)])
+def test_halving_is_the_general_resize_bit_by_bit(shape: tuple[int, int, int]) -> None:
+    hu = np.random.default_rng(1).integers(-1024, 3071, shape).astype(np.int16)
+    affine = np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
+    volume = Volume(hu=hu, geometry=Geometry(shape_zyx=shape, affine_zyx_to_lps=affine))
+    size = (shape[1] // 2, shape[2] // 2)
+    halved = preprocess(volume, PreprocessConfig(size_yx=size)).hu
+    rows, columns = (resize_weights(n, n // 2).toarray() for n in shape[1:])
+    general = np.einsum("ab,zbc,dc->zad", rows, hu.astype(np.float32), columns)
+    np.testing.assert_array_equal(halved, np.rint(general))

@@ -17,6 +17,14 @@ export class Problem extends Error {
   }
 }
 
+/** What went wrong, for people. */
+export function inWords(error: unknown): string {
+  if (error instanceof Problem && error.retryAfterS !== null) {
+    return `${error.message} Try again in ${error.retryAfterS} s.`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
 export function apiKey(): string {
   return sessionStorage.getItem(KEY) ?? "";
 }

@@ -7,7 +7,7 @@ import { byId } from "./dom";
 import { asForm, bytesInWords, droppedFiles, wanted } from "./files";
 import { listenToKeys, listKeys, type Key } from "./keys";
 import { showFull, showJob, showUpload } from "./progress_view";
-import { inWords, ResultView } from "./result";
+import { ResultView } from "./result";
 import { seriesList } from "./series_view";
 import { startTheme, toggleTheme } from "./theme";
 
@@ -26,9 +26,8 @@ function showView(view: View): void {
 /** Say what went wrong, at the top of the page. */
 function tell(error: unknown): void {
   if (error instanceof DOMException && error.name === "AbortError") return;
-  const box = byId("problem", HTMLElement);
-  box.textContent = inWords(error);
-  box.hidden = false;
+  byId("problem-text", HTMLElement).textContent = api.inWords(error);
+  byId("problem", HTMLElement).hidden = false;
   if (error instanceof api.Problem && error.status === 401) askForKey();
 }
 
@@ -211,6 +210,7 @@ function listenToStart(): void {
 function listenToBar(): void {
   byId("new-study", HTMLElement).addEventListener("click", leave);
   byId("cancel", HTMLElement).addEventListener("click", () => void cancel());
+  byId("problem-close", HTMLElement).addEventListener("click", untell);
   byId("theme", HTMLElement).addEventListener("click", toggleTheme);
   byId("help-open", HTMLElement).addEventListener("click", openHelp);
   byId("key-open", HTMLElement).addEventListener("click", askForKey);

@@ -1,8 +1,9 @@
-// Boxes of findings, letters of orientation and the scale bar, drawn over the slice.
+// Attention, boxes of findings, letters of orientation and the scale bar, drawn over the slice.
 // In: a Viewport and the findings. Out: pixels on a canvas of its own, and which box is under a point.
 
 import type { Finding } from "./contract";
 import { PLANE_AXES, type UprightBox } from "./grid";
+import type { Heat } from "./heat";
 import type { Projection, Viewport } from "./viewport";
 
 const BOX = "#ffc531";
@@ -29,6 +30,8 @@ interface Rectangle {
 export class Overlay {
   visible = true;
   selected: string | null = null;
+  attention: Heat | null = null;
+  attentionOpacity = 0;
   private drawn: Drawn[] = [];
 
   constructor(
@@ -40,6 +43,14 @@ export class Overlay {
   setFindings(findings: Finding[]): void {
     const grid = this.viewport.grid;
     this.drawn = grid ? findings.map((finding) => ({ finding, box: grid.box(finding) })) : [];
+  }
+
+  /** Nothing to show. */
+  clear(): void {
+    this.drawn = [];
+    this.selected = this.attention = null;
+    this.attentionOpacity = 0;
+    this.draw();
   }
 
   /** The findings whose box the present slice cuts. */
@@ -87,6 +98,7 @@ export class Overlay {
     pen.scale(density, density);
     this.setLetters(lines);
     if (!lines) return;
+    if (this.attention && this.attentionOpacity > 0) this.drawAttention(pen, this.attention, lines);
     this.drawScale(pen, lines, width, height);
     if (!this.visible) return;
     const shown = new Set(this.onSlice());
@@ -95,6 +107,16 @@ export class Overlay {
     boxes.sort((a, b) => Number(this.isSelected(a)) - Number(this.isSelected(b)));
     const labels: Rectangle[] = [];
     for (const drawn of boxes) this.drawBox(pen, drawn, lines, labels);
+  }
+
+  private drawAttention(pen: CanvasRenderingContext2D, attention: Heat, lines: Projection): void {
+    const picture = attention.of(this.viewport.plane, this.viewport.slice);
+    pen.save();
+    pen.globalAlpha = this.attentionOpacity;
+    pen.translate(lines.across.start, lines.up.start);
+    pen.scale(lines.across.step, lines.up.step);
+    pen.drawImage(picture, 0, 0, 1, 1);
+    pen.restore();
   }
 
   private isSelected({ finding }: Drawn): boolean {

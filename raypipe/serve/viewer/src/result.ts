@@ -2,18 +2,20 @@
 // In: a job and one of its series. Out: the result view. Does not know: uploads, other series.
 
 import * as api from "./api";
-import { findingName, spaced, type Download, type Finding, type Report, type Series } from "./contract";
-import { announce, byId, button, toast } from "./dom";
+import { findingName, type Finding, type Report, type Series } from "./contract";
+import { announce, byId } from "./dom";
 import { listen } from "./gestures";
 import type { Plane } from "./grid";
+import { Heat } from "./heat";
+import { readNifti } from "./nifti";
+import { copyReport, saveFile } from "./out";
 import { Overlay } from "./overlay";
-import { reportPanel, reportText, select } from "./report_view";
+import { Rail } from "./rail";
+import { reportPanel, select } from "./report_view";
 import { refusal } from "./series_view";
+import { PLANES, Tools } from "./tools";
 import { preset, PRESETS, startPreset, type HuWindow } from "./windows";
 import { Viewport } from "./viewport";
-
-const LANES = 3;
-const PLANES: Plane[] = ["axial", "coronal", "sagittal"];
 
 export class ResultView {
   private viewport: Viewport | null = null;
@@ -25,40 +27,20 @@ export class ResultView {
   private attentionShown = false;
   private pending = new AbortController();
   private readonly details = byId("details", HTMLElement);
-  private readonly slider = byId("slider", HTMLInputElement);
-  private readonly opacity = byId("opacity", HTMLInputElement);
+  private readonly tools = new Tools({
+    setWindow: (window) => this.setWindow(window),
+    setPlane: (plane) => this.setPlane(plane),
+    toggleBoxes: () => this.toggleBoxes(),
+    toggleAttention: () => void this.toggleAttention(),
+    setOpacity: () => this.applyAttention(),
+    resetView: () => this.resetView(),
+  });
+  private readonly rail = new Rail({
+    scroll: (slice) => this.setSlice(slice),
+    choose: (id) => this.choose([id]),
+  });
 
-  constructor(private readonly onProblem: (error: unknown) => void) {
-    byId("presets", HTMLElement).append(
-      ...PRESETS.map((one, place) =>
-        button(
-          {
-            title: `W ${one.width} L ${one.level} (${place + 1})`,
-            attributes: { "data-preset": one.name, "aria-pressed": "false" },
-            onClick: () => this.setWindow(one),
-          },
-          one.name,
-        ),
-      ),
-    );
-    byId("planes", HTMLElement).append(
-      ...PLANES.map((plane) =>
-        button(
-          {
-            attributes: { "data-plane": plane, "aria-pressed": "false" },
-            onClick: () => this.setPlane(plane),
-          },
-          plane,
-        ),
-      ),
-    );
-    byId("boxes", HTMLElement).addEventListener("click", () => this.toggleBoxes());
-    byId("attention", HTMLElement).addEventListener("click", () => void this.toggleAttention());
-    byId("reset", HTMLElement).addEventListener("click", () => this.viewport?.resetView());
-    this.opacity.addEventListener("input", () => this.applyAttention());
-    // The rail runs from the head at the top to the feet.
-    this.slider.addEventListener("input", () => this.setSlice(Number(this.slider.value)));
-  }
+  constructor(private readonly onProblem: (error: unknown) => void) {}
 
   /** Show one series of a job. */
   async show(job: string, series: Series): Promise<void> {
@@ -84,7 +66,7 @@ export class ResultView {
         ...reportPanel(series, report, findings, {
           choose: (ids) => this.choose(ids),
           copy: () => void this.copy(),
-          download: (kind) => void this.download(kind),
+          download: (kind) => void saveFile(job, kind, series.series_key).catch(this.onProblem),
         }),
       );
       announce(`Report with ${findings.length} findings`);
@@ -143,8 +125,8 @@ export class ResultView {
     if (!viewport?.grid) return;
     const chosen = this.findings.find((finding) => finding.finding_id === this.selected);
     viewport.setPlane(plane, chosen ? viewport.grid.keySlice(chosen, plane) : undefined);
-    this.press("[data-plane]", "plane", plane);
-    this.drawMarks();
+    this.tools.showPlane(plane);
+    this.rail.mark(this.viewport, this.findings, this.selected);
   }
 
   nextPlane(): void {
@@ -155,25 +137,26 @@ export class ResultView {
   toggleBoxes(): void {
     if (!this.overlay) return;
     this.overlay.visible = !this.overlay.visible;
-    byId("boxes", HTMLElement).setAttribute("aria-pressed", String(this.overlay.visible));
+    this.tools.showBoxes(this.overlay.visible);
     this.overlay.draw();
   }
 
   async toggleAttention(): Promise<void> {
-    const { viewport } = this;
-    if (!viewport?.grid) return;
+    const { overlay } = this;
+    const grid = this.viewport?.grid;
+    if (!overlay || !grid) return;
     this.attentionShown = !this.attentionShown;
-    this.pressAttention();
-    if (this.attentionShown && !viewport.hasAttention) {
+    this.tools.showAttention(this.attentionShown);
+    if (this.attentionShown && !overlay.attention) {
       const { signal } = this.pending;
       this.say("Computing where the network looked …", true);
       try {
         const map = await api.readNifti(this.place.job, "attention", this.place.series, signal);
         if (signal.aborted) return;
-        await viewport.showAttention(map, 0);
+        overlay.attention = new Heat(readNifti(map), grid);
       } catch (error) {
         this.attentionShown = false;
-        this.pressAttention();
+        this.tools.showAttention(this.attentionShown);
         if (!signal.aborted) this.onProblem(error);
       } finally {
         if (!signal.aborted) this.say("");
@@ -183,20 +166,7 @@ export class ResultView {
   }
 
   async copy(): Promise<void> {
-    if (!this.report) return;
-    const text = reportText(this.report);
-    try {
-      await navigator.clipboard.writeText(text);
-    } catch {
-      // Without HTTPS a browser has no clipboard but this.
-      const area = document.createElement("textarea");
-      area.value = text;
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-    }
-    toast("Report copied");
+    if (this.report) await copyReport(this.report);
   }
 
   private async showSlices(job: string, series: Series, signal: AbortSignal): Promise<void> {
@@ -269,7 +239,7 @@ export class ResultView {
     select(this.details, id);
     if (this.overlay) this.overlay.selected = id;
     this.overlay?.draw();
-    this.drawMarks();
+    this.rail.mark(this.viewport, this.findings, this.selected);
   }
 
   private setSlice(slice: number): void {
@@ -278,29 +248,13 @@ export class ResultView {
 
   private setWindow(window: HuWindow): void {
     this.viewport?.setWindow(window);
-    this.press("[data-preset]", "preset", window.name);
+    this.tools.showWindow(window);
   }
 
   private applyAttention(): void {
-    this.opacity.disabled = !this.attentionShown;
-    this.viewport?.setAttentionOpacity(this.attentionShown ? Number(this.opacity.value) : 0);
-  }
-
-  private pressAttention(): void {
-    byId("attention", HTMLElement).setAttribute("aria-pressed", String(this.attentionShown));
-  }
-
-  private async download(kind: Download): Promise<void> {
-    try {
-      const { content, name } = await api.readFile(this.place.job, kind, this.place.series);
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(content);
-      link.download = name;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
-    } catch (error) {
-      this.onProblem(error);
-    }
+    if (!this.overlay) return;
+    this.overlay.attentionOpacity = this.attentionShown ? this.tools.opacity : 0;
+    this.drawn();
   }
 
   /** After each drawing of the slice: what stands around it. */
@@ -309,12 +263,15 @@ export class ResultView {
     this.overlay?.draw();
     if (!viewport?.grid) return;
     byId("corner-slice", HTMLElement).textContent = `${viewport.plane} ${this.sliceNumber()} / ${viewport.count}`;
-    byId("corner-zoom", HTMLElement).textContent = viewport.zoom > 1 ? `× ${viewport.zoom.toFixed(1)}` : "";
+    const attention = this.attentionShown ? this.overlay?.attention : null;
+    const more = [
+      attention ? `attention up to ${attention.strongest.toFixed(2)}` : "",
+      viewport.zoom > 1 ? `× ${viewport.zoom.toFixed(1)}` : "",
+    ];
+    byId("corner-more", HTMLElement).textContent = more.filter(Boolean).join("   ");
     const { width, level } = viewport.window;
     byId("corner-window", HTMLElement).textContent = `W ${width.toFixed(0)}  L ${level.toFixed(0)}`;
-    this.slider.max = String(viewport.count - 1);
-    this.slider.value = String(viewport.slice);
-    this.slider.setAttribute("aria-valuetext", `${viewport.plane} slice ${this.sliceNumber()} of ${viewport.count}`);
+    this.rail.show(viewport);
     byId("frame", HTMLElement).dataset["slice"] = String(viewport.slice);
   }
 
@@ -332,43 +289,6 @@ export class ResultView {
     canvas.title = found ? `${found.finding_id} ${findingName(found)}` : "";
   }
 
-  /** Where findings lie along the rail. */
-  private drawMarks(): void {
-    const { viewport } = this;
-    const grid = viewport?.grid;
-    if (!viewport || !grid) return;
-    const through = { axial: 2, coronal: 1, sagittal: 0 }[viewport.plane];
-    const lanes: number[] = [];
-    const marks = this.findings.map((finding) => {
-      const { lower, upper } = grid.box(finding);
-      const [low, high] = [lower[through] as number, upper[through] as number];
-      const mark = button({
-        class: "mark",
-        title: `${finding.finding_id} ${findingName(finding)}`,
-        attributes: { tabindex: "-1", "aria-hidden": "true" },
-        onClick: () => this.choose([finding.finding_id]),
-      });
-      mark.classList.toggle("chosen", finding.finding_id === this.selected);
-      mark.style.top = `${(1 - high) * 100}%`;
-      mark.style.height = `${(high - low) * 100}%`;
-      return { mark, low, high };
-    });
-    // Findings at one height stand side by side, as far as there is room.
-    for (const { mark, low, high } of marks.sort((a, b) => a.low - b.low)) {
-      const free = lanes.findIndex((end) => end <= low);
-      const lane = free >= 0 ? free : lanes.length < LANES ? lanes.length : LANES - 1;
-      lanes[lane] = Math.max(lanes[lane] ?? 0, high);
-      mark.style.left = `${lane * 5}px`;
-    }
-    byId("marks", HTMLElement).replaceChildren(...marks.map(({ mark }) => mark));
-  }
-
-  private press(selector: string, key: string, value: string): void {
-    for (const element of document.querySelectorAll<HTMLElement>(selector)) {
-      element.setAttribute("aria-pressed", String(element.dataset[key] === value));
-    }
-  }
-
   private say(text: string, over = false): void {
     const message = byId("stage-message", HTMLElement);
     message.hidden = text === "";
@@ -381,22 +301,11 @@ export class ResultView {
     this.findings = [];
     this.selected = null;
     this.attentionShown = false;
-    this.pressAttention();
-    this.opacity.disabled = true;
+    this.tools.showAttention(this.attentionShown);
     this.viewport?.clear();
-    this.overlay?.setFindings([]);
-    this.overlay?.draw();
+    this.overlay?.clear();
     this.details.replaceChildren();
-    byId("marks", HTMLElement).replaceChildren();
+    this.rail.clear();
     for (const corner of document.querySelectorAll(".corner")) corner.replaceChildren();
   }
-}
-
-/** What a problem says, for people. */
-export function inWords(error: unknown): string {
-  if (error instanceof api.Problem) {
-    const again = error.retryAfterS === null ? "" : ` Try again in ${error.retryAfterS} s.`;
-    return `${spaced(error.message)}${again}`;
-  }
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,12 +1,12 @@
 // The series of a study. In: the job's series. Out: buttons to choose from, facts of one series.
 
-import { sentenceCase, spaced, type Series } from "./contract";
+import { sentenceCase, spaced, type Series, type SeriesStatus } from "./contract";
 import { button, el } from "./dom";
 
 /** What a series is, in a few words. */
 export function seriesTitle(series: Series): string {
   const part = series.body_part ? ` ${spaced(series.body_part)}` : "";
-  return `${series.modality ?? series.kind}${part}`;
+  return `${series.modality ?? series.kind.toUpperCase()}${part}`;
 }
 
 /** Slices and voxel size. */
@@ -32,7 +32,10 @@ export function statusPill(series: Series): HTMLElement {
 /** Buttons to choose from; nothing where there is no choice. */
 export function seriesList(all: Series[], chosen: string, onChoose: (key: string) => void): HTMLElement[] {
   if (all.length < 2) return [];
-  return all.map((series) => {
+  // What can be looked at comes first.
+  const order: SeriesStatus[] = ["ok", "pending", "failed", "rejected"];
+  const sorted = all.toSorted((a, b) => order.indexOf(a.status) - order.indexOf(b.status));
+  return sorted.map((series) => {
     const count = series.findings;
     const found =
       series.status === "ok" && count !== null ? `${count} finding${count === 1 ? "" : "s"}` : reason(series);

@@ -1,14 +1,19 @@
 // The slices of one volume on screen. In: NIfTI, window, plane, slice. Out: pixels by NiiVue, and
 // how upright fractions (see grid.ts) map to the screen. Does not know: findings, mouse, keyboard.
-// NiiVue draws in voxel space with the radiological convention: the patient's right is on the left.
+// NiiVue holds one slice at a time: window and scrolling cost the same however long a series is, and
+// the memory of the graphics card does not limit it. The radiological convention turns each plane
+// so that the patient's right (sagittal: front) is on the left.
 
 import type { Niivue as NiivueHost, NVImage } from "@niivue/niivue";
 
+import { cutHu } from "./cut";
 import { Grid, PLANE_AXES, type Plane, type Triple } from "./grid";
-import { smooth } from "./smooth";
+import { readNifti, type Volume } from "./nifti";
 import type { HuWindow } from "./windows";
 
-const SLICE_TYPES: Record<Plane, number> = { axial: 0, coronal: 1, sagittal: 2 };
+const PLANES: readonly Plane[] = ["axial", "coronal", "sagittal"];
+const AXIAL = 0;
+const INT16 = 4;
 const MAX_ZOOM = 16;
 
 /** Straight lines from in-plane fractions to CSS pixels: pixel = start + step * fraction. */
@@ -17,23 +22,15 @@ export interface Projection {
   up: { start: number; step: number };
 }
 
-/** Yellow to red, seen the clearer the higher the attention. */
-const ATTENTION = {
-  R: [255, 255, 255, 235, 200],
-  G: [235, 220, 150, 80, 0],
-  B: [60, 0, 0, 0, 50],
-  A: [0, 0, 70, 140, 190],
-  I: [0, 25, 110, 180, 255],
-};
-
 export class Viewport {
   grid: Grid | null = null;
   plane: Plane = "axial";
   slice = 0;
   window: HuWindow = { name: "soft tissue", width: 400, level: 40 };
   zoom = 1;
-  private volume: NVImage | null = null;
-  private attention: NVImage | null = null;
+  private volume: Volume | null = null;
+  /** What NiiVue shows in each plane. */
+  private pictures: Record<Plane, NVImage> | null = null;
   private frame = 0;
   private stale = false;
 
@@ -55,7 +52,7 @@ export class Viewport {
       dragAndDropEnabled: false,
       isRadiologicalConvention: true,
       isSliceMM: false,
-      sagittalNoseLeft: true,
+      sliceType: AXIAL,
       isOrientationTextVisible: false,
       isResizeCanvas: false,
       crosshairWidth: 0,
@@ -65,7 +62,6 @@ export class Viewport {
       logLevel: "error",
     });
     await host.attachToCanvas(canvas, false);
-    host.addColormap("attention", ATTENTION);
     const viewport = new Viewport(host, NVImage, canvas, onDrawn);
     new ResizeObserver(() => viewport.fit()).observe(canvas);
     return viewport;
@@ -74,54 +70,18 @@ export class Viewport {
   /** Show a volume from its middle axial slice. */
   async show(nifti: ArrayBuffer, window: HuWindow): Promise<void> {
     this.clear();
-    const volume = await this.images.loadFromUrl({ url: nifti, name: "volume.nii", colormap: "gray" });
-    this.window = window;
-    volume.cal_min = window.level - window.width / 2;
-    volume.cal_max = window.level + window.width / 2;
-    this.volume = volume;
-    this.grid = new Grid(
-      (volume.dimsRAS as number[]).slice(1, 4) as Triple,
-      (volume.pixDimsRAS as number[]).slice(1, 4) as Triple,
-      (volume.permRAS as number[]).slice(0, 3) as Triple,
-    );
-    this.host.addVolume(volume);
+    const volume = readNifti(nifti);
+    const grid = new Grid(volume.shape, volume.affine);
+    this.pictures = await this.emptyPictures(grid);
+    [this.volume, this.grid, this.window] = [volume, grid, window];
     this.fit();
     this.setPlane("axial");
   }
 
   /** Take the volume away. */
   clear(): void {
-    for (const image of [...this.host.volumes].reverse()) this.host.removeVolume(image);
-    this.volume = null;
-    this.attention = null;
-    this.grid = null;
-  }
-
-  get hasAttention(): boolean {
-    return this.attention !== null;
-  }
-
-  /** Lay a map from 0 to 1 over the volume. */
-  async showAttention(nifti: ArrayBuffer, opacity: number): Promise<void> {
-    const map = await this.images.loadFromUrl({
-      url: smooth(nifti),
-      name: "attention.nii",
-      colormap: "attention",
-      opacity,
-    });
-    const strongest = map.global_max ?? 1;
-    map.cal_min = 0;
-    map.cal_max = strongest > 0 ? strongest : 1;
-    this.attention = map;
-    this.host.addVolume(map);
-    this.draw();
-  }
-
-  /** 0 hides the map. */
-  setAttentionOpacity(opacity: number): void {
-    if (!this.attention) return;
-    this.attention.opacity = opacity;
-    this.refresh();
+    this.volume = this.grid = this.pictures = null;
+    this.setPicture();
   }
 
   get count(): number {
@@ -131,25 +91,19 @@ export class Viewport {
   setPlane(plane: Plane, slice?: number): void {
     this.plane = plane;
     this.zoom = 1;
-    this.host.opts.sliceType = SLICE_TYPES[plane];
     this.host.scene.pan2Dxyzmm = [0, 0, 0, 1];
+    this.setPicture();
     this.setSlice(slice ?? Math.floor(this.count / 2));
   }
 
   setSlice(slice: number): void {
     if (!this.grid) return;
     this.slice = Math.min(this.count - 1, Math.max(0, Math.round(slice)));
-    const position: Triple = [0.5, 0.5, 0.5];
-    position[PLANE_AXES[this.plane].through] = (this.slice + 0.5) / this.count;
-    this.host.scene.crosshairPos = position;
-    this.draw();
+    this.refresh();
   }
 
   setWindow(window: HuWindow): void {
     this.window = { ...window, width: Math.max(1, window.width) };
-    if (!this.volume) return;
-    this.volume.cal_min = this.window.level - this.window.width / 2;
-    this.volume.cal_max = this.window.level + this.window.width / 2;
     this.refresh();
   }
 
@@ -192,7 +146,6 @@ export class Viewport {
   /** How in-plane fractions map to CSS pixels; null before anything is drawn. */
   projection(): Projection | null {
     if (!this.grid || this.host.screenSlices.length === 0) return null;
-    const { across, up } = PLANE_AXES[this.plane];
     const { width, height } = this.canvas;
     const density = this.density;
     const near = this.host.screenXY2TextureFrac(width / 4, height / 4, 0, false);
@@ -202,20 +155,15 @@ export class Viewport {
       return { step, start: length / 4 / density - first * step };
     };
     return {
-      across: line(width, near[across] as number, far[across] as number),
-      up: line(height, near[up] as number, far[up] as number),
+      across: line(width, near[0], far[0]),
+      up: line(height, near[1], far[1]),
     };
   }
 
   /** HU at a CSS pixel; null outside the volume. */
   huAt(x: number, y: number): number | null {
-    if (!this.grid || !this.volume?.img) return null;
-    const voxel = this.grid.ownVoxel(this.fractions(x, y));
-    if (!voxel) return null;
-    const [columns, rows] = this.grid.ownShape();
-    const stored = this.volume.img[voxel[0] + columns * (voxel[1] + rows * voxel[2])] as number;
-    const { scl_slope: slope, scl_inter: intercept } = this.volume.hdr as { scl_slope: number; scl_inter: number };
-    return slope ? stored * slope + intercept : stored;
+    const place = this.grid?.place(this.fractions(x, y)) ?? null;
+    return place === null ? null : (this.volume?.data[place] ?? null);
   }
 
   private fractions(x: number, y: number): Triple {
@@ -229,9 +177,49 @@ export class Viewport {
     return out;
   }
 
+  /** NiiVue's millimetres at a CSS pixel: its picture lies in the plane of its first two axes. */
   private millimetres(x: number, y: number): Triple {
-    const mm = this.host.frac2mm(this.fractions(x, y));
+    const lines = this.projection();
+    if (!lines) return [0, 0, 0];
+    const across = (x - lines.across.start) / lines.across.step;
+    const up = (y - lines.up.start) / lines.up.step;
+    const mm = this.host.frac2mm([across, up, 0.5]);
     return [mm[0], mm[1], mm[2]];
+  }
+
+  /** One empty picture for each plane of a grid. */
+  private async emptyPictures(grid: Grid): Promise<Record<Plane, NVImage>> {
+    const made = PLANES.map(async (plane) => {
+      const { across, up } = PLANE_AXES[plane];
+      const [width, height] = [grid.shape[across] as number, grid.shape[up] as number];
+      const [dx, dy] = [grid.spacingMm[across] as number, grid.spacingMm[up] as number];
+      const file = this.images.createNiftiArray(
+        [width, height, 1],
+        [dx, dy, 1],
+        [dx, 0, 0, 0, 0, dy, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1],
+        INT16,
+        new Int16Array(width * height),
+      );
+      return [plane, await this.images.loadFromUrl({ url: file, name: "slice.nii", colormap: "gray" })] as const;
+    });
+    return Object.fromEntries(await Promise.all(made)) as Record<Plane, NVImage>;
+  }
+
+  /** Give NiiVue the picture of the present plane. */
+  private setPicture(): void {
+    for (const image of [...this.host.volumes]) this.host.removeVolume(image);
+    if (this.pictures) this.host.addVolume(this.pictures[this.plane]);
+    this.refresh();
+  }
+
+  /** Put the present slice into the picture. */
+  private fill(): void {
+    const { grid, plane, slice, volume, pictures } = this;
+    if (!grid || !volume || !pictures) return;
+    const picture = pictures[plane];
+    picture.img = cutHu(volume, grid, plane, slice);
+    picture.cal_min = this.window.level - this.window.width / 2;
+    picture.cal_max = this.window.level + this.window.width / 2;
   }
 
   private get density(): number {
@@ -266,13 +254,15 @@ export class Viewport {
   }
 
   private drawNow(): void {
-    if (this.stale) this.host.updateGLVolume();
-    else this.host.drawScene();
+    if (this.stale) {
+      this.fill();
+      this.host.updateGLVolume();
+    } else this.host.drawScene();
     this.stale = false;
     this.onDrawn();
   }
 
-  /** Draw, with the textures made anew. */
+  /** Draw, with the picture made anew. */
   private refresh(): void {
     this.stale = true;
     this.draw();

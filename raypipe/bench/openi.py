@@ -1,0 +1,138 @@
+"""Real index terms to real radiologist text: template, language model, adapter, constraints.
+
+In: the folder of Open-I reports. Out: BLEU, ROUGE-L, CIDEr, facts and what is invented, of every
+system on examinations that nothing was learnt from, with intervals, beside the targets.
+Does not know: terminals, how a model is trained or decoded.
+
+    template              one usual report, made true to the index terms; no model
+    library               the most usual report of like examinations, made true; no model
+    base                  the language model as it is
+    base + constraints    it chooses among the library's reports, by a grammar of each examination
+    adapter               the model with a LoRA adapter trained on the training part
+    adapter + constraints the same choice, by the adapter
+
+What is there in the folder is not done again. Weights trained here are for measuring and stay in
+the folder.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import Field
+
+from raypipe.bench.machine import machine
+from raypipe.bench.openi_data import Study, read_studies
+from raypipe.bench.openi_library import Library, LibraryConfig
+from raypipe.bench.openi_measures import AgainstTags, against_tags
+from raypipe.bench.openi_reader import load_reader
+from raypipe.bench.openi_training import OpeniConfig, trained
+from raypipe.bench.openi_write import write_all
+from raypipe.errors import ConfigError
+from raypipe.evaluate.text import ReportSet, TextEvaluation, TextEvaluationConfig, evaluate_texts
+from raypipe.evaluate.text_tables import write_text_evaluation
+from raypipe.report.config import ReportConfig
+from raypipe.settings import Settings
+
+TEMPLATE, LIBRARY = "template", "library"
+RADIOLOGIST = "radiologist"
+"""The references themselves, which name findings that were not indexed, too."""
+PAPER = {"bleu_4": 0.421, "rouge_l": 0.456}
+"""What the paper states; it does not say how words were counted."""
+INVENTED_TARGET = 0.001
+
+Progress = Callable[[str], None]
+Texts = dict[str, list[str]]  # system -> a text for each examination
+
+
+class OpeniResult(Settings):
+    """Everything that was measured."""
+
+    config: OpeniConfig
+    studies: dict[str, int] = Field(description="part -> examinations")
+    evaluation: TextEvaluation
+    against_tags: dict[str, AgainstTags] = Field(
+        description="by system, and of the references themselves"
+    )
+    unfinished: dict[str, int] = Field(description="system -> texts that were cut off")
+    training: dict[str, float] = Field(description="metrics of the adapter; empty without")
+    paper: dict[str, float] = Field(default=PAPER)
+    invented_target: float = INVENTED_TARGET
+    machine: dict[str, str | int]
+
+
+def bench_openi(
+    data: Path,
+    folder: Path,
+    config: OpeniConfig,
+    report: ReportConfig,
+    on_step: Progress = lambda step: None,
+) -> OpeniResult:
+    """Train, write with every system, measure; what the folder holds is not done again.
+
+    Args:
+        data: folder with reports.csv.
+        folder: for tables, adapter, texts and results.
+        config: what is learnt and measured.
+        report: language model and engine.
+        on_step: told what is done next.
+
+    Raises:
+        ConfigError: the data is not there, or the folder holds results of other settings.
+    """
+    _claim(folder, config)
+    parts: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
+    for study in read_studies(data):
+        parts[study.part].append(study)
+    if not all(parts.values()):
+        raise ConfigError("openi: the table has too few examinations for three parts")
+    test = parts["test"][: config.limit]
+    reader = load_reader()
+    library = Library(parts["train"], reader, LibraryConfig(header=config.header))
+    on_step("putting reports together from the library")
+    candidates = [library.texts(study, config.candidates) for study in test]
+    texts: Texts = {
+        TEMPLATE: [library.template(study) for study in test],
+        LIBRARY: [each[0] for each in candidates],
+    }
+    adapter = None
+    if config.train:
+        on_step("training the adapter")
+        adapter = trained(folder, parts, config, report)
+    written = write_all(folder / "texts", (test, candidates), config, report, adapter, on_step)
+    texts |= {system: [one.text for one in each] for system, each in written.items()}
+    on_step("measuring")
+    evaluation = evaluate_texts(
+        ReportSet(
+            keys=tuple(study.uid for study in test),
+            systems=texts,
+            references=[study.reference for study in test],
+        ),
+        reader.facts,
+        TextEvaluationConfig(bootstrap=config.bootstrap),
+    )
+    texts_and_own = texts | {RADIOLOGIST: [study.reference for study in test]}
+    result = OpeniResult(
+        config=config,
+        studies={name: len(studies) for name, studies in parts.items()} | {"test": len(test)},
+        evaluation=evaluation,
+        against_tags={
+            system: against_tags(each, test, reader, config.bootstrap)
+            for system, each in texts_and_own.items()
+        },
+        unfinished={s: sum(not one.whole for one in each) for s, each in written.items()},
+        training=adapter.metrics if adapter is not None else {},
+        machine=machine(),
+    )
+    (folder / "openi.json").write_text(result.model_dump_json(indent=1) + "\n")
+    write_text_evaluation(evaluation, folder)
+    return result
+
+
+def _claim(folder: Path, config: OpeniConfig) -> None:
+    """Keep a folder for one set of settings; an adapter and more examinations may be added."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "config.json"
+    told = config.model_dump_json(exclude={"train", "limit", "bootstrap", "batch", "threads"})
+    if file.is_file() and file.read_text() != told:
+        raise ConfigError(f"openi: {folder} holds results of other settings; name an empty folder")
+    file.write_text(told)

@@ -1,0 +1,159 @@
+"""`raypipe bench openi` and `raypipe bench reports`: text by measure and by the second.
+
+In: folders, sizes. Out: tables, JSON, figures. Does not know: how anything is written or measured.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raypipe.cli.options import ConfigFile, Overrides
+
+if TYPE_CHECKING:
+    from raypipe.bench.openi import OpeniResult
+    from raypipe.bench.reports import ReportsBenchResult
+
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
+
+
+def openi(
+    data: Annotated[Path, typer.Option("--data", help="Folder with Open-I's reports.csv.")],
+    folder: Annotated[
+        Path,
+        typer.Option("--folder", help="For adapter, texts, results; goes on where it stopped."),
+    ],
+    header: Annotated[
+        bool,
+        typer.Option(help="Show the header lines (image, comparison, indication) with the tags."),
+    ] = True,
+    train: Annotated[
+        bool, typer.Option(help="Train the adapter; without it its systems are left out.")
+    ] = True,
+    epochs: Annotated[float, typer.Option(min=0.001, help="Of training.")] = 1.0,
+    candidates: Annotated[int, typer.Option(min=1, help="Reports that a grammar admits.")] = 8,
+    limit: Annotated[int | None, typer.Option(min=1, help="Test examinations; all if not.")] = None,
+    json: Json = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """BLEU-4, ROUGE-L, CIDEr, facts and invented findings on real chest radiograph reports.
+
+    Index terms of experts in, the text of radiologists as reference. Parts are made by uid; the
+    adapter stays in the folder.
+
+        raypipe bench openi --data ../shared/data/openi_reports --folder out/openi
+    """
+    from rich.console import Console
+
+    from raypipe.batch.cluster import start_ray
+    from raypipe.bench.openi import bench_openi
+    from raypipe.bench.openi_training import OpeniConfig
+    from raypipe.config import load_config
+
+    settings = load_config(config, overrides or ())
+    wanted = OpeniConfig(
+        header=header, train=train, epochs=epochs, candidates=candidates, limit=limit
+    )
+    if train:
+        start_ray(settings.run)
+    with Console(stderr=True).status("reading") as status:
+        result = bench_openi(data, folder, wanted, settings.report, status.update)
+    _show_openi(result)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=1) + "\n")
+
+
+def _show_openi(result: OpeniResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from raypipe.evaluate.text_tables import TITLES
+
+    console = Console()
+    seen = "index terms and header lines" if result.config.header else "index terms"
+    parts = ", ".join(f"{number} {name}" for name, number in result.studies.items())
+    console.print(f"Open-I: {seen} -> findings and impression; {parts}")
+    table = Table("", *result.evaluation.systems, "radiologist", "target")
+    for name in ("bleu_1", "bleu_4", "rouge_l", "meteor", "cider", "fact_f1", "finding_f1"):
+        cells = [result.evaluation.measure(s, name).shown() for s in result.evaluation.systems]
+        target = f"{result.paper[name]:.3f}" if name in result.paper else ""
+        table.add_row(TITLES[name], *cells, "", target)
+    against = [*result.evaluation.systems, "radiologist"]
+    target = f"< {result.invented_target:.1%}"
+    for title, field in (
+        ("invented of claimed findings", "invented"),
+        ("the same by the CT terms", "invented_by_ct_terms"),
+        ("index terms not told", "omitted"),
+    ):
+        rates = (getattr(result.against_tags[system], field).shown() for system in against)
+        table.add_row(title, *rates, "" if field == "omitted" else target)
+    console.print(table)
+    for system, number in result.unfinished.items():
+        if number:
+            console.print(f"{system}: {number} texts were cut off at the limit of tokens")
+
+
+def reports(
+    count: Annotated[int, typer.Option("--reports", min=1, help="Of one repetition.")] = 64,
+    runs: Annotated[int, typer.Option(min=1, help="Repetitions, each with other reports.")] = 5,
+    free_tokens: Annotated[
+        int, typer.Option(min=1, help="Limit of an answer without a grammar.")
+    ] = 64,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="vllm, transformers, ray.data.llm; repeat for several. All if none."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="For logs; a temporary one by default.")
+    ] = None,
+    json: Json = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Tokens per second beside bare vLLM, transformers and ray.data.llm on the same requests."""
+    from tempfile import mkdtemp
+
+    from rich.console import Console
+
+    from raypipe.bench.reports import bench_reports, peers_named
+    from raypipe.config import load_config
+
+    with Console(stderr=True).status("starting") as status:
+        result = bench_reports(
+            folder or Path(mkdtemp(prefix="raypipe-bench-")),
+            load_config(config, overrides or ()).report,
+            reports=count,
+            repeats=runs,
+            free_tokens=free_tokens,
+            peers=peers_named(peer or ()),
+            on_step=status.update,
+        )
+    _show_reports(result)
+    if json is not None:
+        json.write_text(result.model_dump_json(indent=1) + "\n")
+
+
+def _show_reports(result: ReportsBenchResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("requests", "engine", "tokens/s", "raypipe / it", "target", "equal texts")
+    for speed in result.speeds:
+        low, high = speed.spread
+        ratio_low, ratio_high = speed.ratio_spread
+        table.add_row(
+            speed.kind,
+            speed.peer,
+            f"{speed.tokens_per_s:.1f} ({low:.1f} to {high:.1f})",
+            f"{speed.ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})",
+            "" if speed.target is None else f"{speed.target:.2f}",
+            f"{speed.same_texts:.0%}",
+        )
+    console = Console()
+    console.print(
+        f"{result.model}: medians of {result.repeats} repetitions of {result.reports} reports"
+    )
+    console.print(table)
