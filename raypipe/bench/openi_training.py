@@ -74,8 +74,8 @@ def training_config(
         learning_rate=config.learning_rate,
         ema=0.9,
         threads=config.threads,
-        checkpoint_every=max(steps // 6, 1),
-        validation_examples=40,
+        checkpoint_every=max(steps // 4, 1),
+        validation_examples=24,
     )
 
 
