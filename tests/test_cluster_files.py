@@ -246,6 +246,11 @@ class TestKubernetes:
             assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
             assert spec["headGroupSpec"].get("serviceType", "ClusterIP") == "ClusterIP"
 
+    def test_a_job_runs_on_the_cluster_that_stays_as_well(self) -> None:
+        folder = ROOT / "configs" / "kubernetes"
+        (job,), (cluster,) = (documents(folder / f"{n}.yaml") for n in ("rayjob", "raycluster"))
+        assert job["spec"]["rayClusterSpec"] == cluster["spec"]
+
     def test_the_job_and_the_image_name_what_exists(self) -> None:
         (job,) = documents(ROOT / "configs" / "kubernetes" / "rayjob.yaml")
         words = job["spec"]["entrypoint"].split()

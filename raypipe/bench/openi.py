@@ -15,7 +15,7 @@ What is there in the folder is not done again. Weights trained here are for meas
 the folder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -34,6 +34,8 @@ from raypipe.report.config import ReportConfig
 from raypipe.settings import Settings
 
 TEMPLATE, LIBRARY = "template", "library"
+ADMITTED = "all that grammars admit"
+"""Not a system: every report that any grammar leaves to the model's choice."""
 RADIOLOGIST = "radiologist"
 """The references themselves, which name findings that were not indexed, too."""
 PAPER = {"bleu_4": 0.421, "rouge_l": 0.456}
@@ -80,15 +82,10 @@ def bench_openi(
         ConfigError: the data is not there, or the folder holds results of other settings.
     """
     _claim(folder, config)
-    parts: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
-    for study in read_studies(data):
-        parts[study.part].append(study)
-    if not all(parts.values()):
-        raise ConfigError("openi: the table has too few examinations for three parts")
+    parts = _parts(data)
     test = parts["test"][: config.limit]
-    reader = load_reader()
-    library = Library(parts["train"], reader, LibraryConfig(header=config.header))
     on_step("putting reports together from the library")
+    library = Library(parts["train"], load_reader(), LibraryConfig(header=config.header))
     candidates = [library.texts(study, config.candidates) for study in test]
     texts: Texts = {
         TEMPLATE: [library.template(study) for study in test],
@@ -101,31 +98,48 @@ def bench_openi(
     written = write_all(folder / "texts", (test, candidates), config, report, adapter, on_step)
     texts |= {system: [one.text for one in each] for system, each in written.items()}
     on_step("measuring")
-    evaluation = evaluate_texts(
-        ReportSet(
-            keys=tuple(study.uid for study in test),
-            systems=texts,
-            references=[study.reference for study in test],
-        ),
-        reader.facts,
-        TextEvaluationConfig(bootstrap=config.bootstrap),
+    reports = ReportSet(
+        keys=tuple(study.uid for study in test),
+        systems=texts,
+        references=[study.reference for study in test],
     )
-    texts_and_own = texts | {RADIOLOGIST: [study.reference for study in test]}
+    measures = TextEvaluationConfig(bootstrap=config.bootstrap)
     result = OpeniResult(
         config=config,
         studies={name: len(studies) for name, studies in parts.items()} | {"test": len(test)},
-        evaluation=evaluation,
-        against_tags={
-            system: against_tags(each, test, reader, config.bootstrap)
-            for system, each in texts_and_own.items()
-        },
+        evaluation=evaluate_texts(reports, load_reader().facts, measures),
+        against_tags=_against_tags(test, texts, candidates, config.bootstrap),
         unfinished={s: sum(not one.whole for one in each) for s, each in written.items()},
         training=adapter.metrics if adapter is not None else {},
         machine=machine(),
     )
     (folder / "openi.json").write_text(result.model_dump_json(indent=1) + "\n")
-    write_text_evaluation(evaluation, folder)
+    write_text_evaluation(result.evaluation, folder)
     return result
+
+
+def _parts(data: Path) -> dict[str, list[Study]]:
+    parts: dict[str, list[Study]] = {"train": [], "validation": [], "test": []}
+    for study in read_studies(data):
+        parts[study.part].append(study)
+    if not all(parts.values()):
+        raise ConfigError("openi: the table has too few examinations for three parts")
+    return parts
+
+
+def _against_tags(
+    test: Sequence[Study], texts: Texts, candidates: Sequence[Sequence[str]], bootstrap: int
+) -> dict[str, AgainstTags]:
+    """Systems, everything that they may choose from, and the references against index terms."""
+    reader = load_reader()
+    found = {name: against_tags(each, test, reader, bootstrap) for name, each in texts.items()}
+    admitted = [text for each in candidates for text in each]
+    theirs = [study for study, each in zip(test, candidates, strict=True) for _ in each]
+    own = [study.reference for study in test]
+    return found | {
+        ADMITTED: against_tags(admitted, theirs, reader, bootstrap),
+        RADIOLOGIST: against_tags(own, test, reader, bootstrap),
+    }
 
 
 def _claim(folder: Path, config: OpeniConfig) -> None:

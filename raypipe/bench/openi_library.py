@@ -6,10 +6,11 @@ these. Does not know: language models, how texts are measured.
 
 A text begins as the report of an examination with like index terms and header lines. A sentence
 stays in it where all that it claims is named by the new index terms, side, place and grade
-included, where it denies none of them, and where every word of it is used in reports that are
-indexed with nothing beyond them. An index term that is then still not told gets the sentence that
-reports with this term use for it, or its own words. So no text names a finding that the index terms
-lack, as far as the reader's terms reach, and none leaves one out.
+included, where it denies none of them and doubts nothing (a doubt names what else it may be), and
+where every word of it is used in several reports that are indexed with nothing beyond them. An
+index term that is then still not told gets the sentence that reports with this term use for it, or
+its own words. So no text names a finding that the index terms lack, as far as the reader's terms
+reach, and none leaves one out.
 
 Texts are ordered by how much they share, on average, with the reports of the nearest examinations:
 the choice of least expected loss (Kumar & Byrne 2004, minimum Bayes risk), by n-grams up to four.
@@ -26,6 +27,8 @@ from raypipe.bench.openi_reader import Labels, RadiographReader, qualifiers_fit
 from raypipe.evaluate.text_scores import words
 
 Grams = frozenset[tuple[str, ...]]
+_USES = 2
+"""Reports that have to use a word: what one alone says may be of its patient's history."""
 _MEDOID_OF = 400
 """Normal reports among which the usual one is looked for."""
 
@@ -147,7 +150,7 @@ class Library:
     def admits(self, sentence: str, tags: Sequence[str], labels: Labels) -> bool:
         """Whether a sentence may stand in a report with these index terms."""
         claims = self._reader.read(sentence)
-        if any(not each & labels for each in claims.claimed):
+        if claims.doubts or any(not each & labels for each in claims.claimed):
             return False
         if claims.denied & self._reader.meant_by(tags):
             return False
@@ -156,9 +159,10 @@ class Library:
         return frozenset(words(sentence)) <= self._vocabulary(labels)
 
     def _vocabulary_of(self, labels: Labels) -> frozenset[str]:
-        """Words of reports that are indexed with nothing beyond some findings."""
+        """Words of several reports that are indexed with nothing beyond some findings."""
         used = (w for own, w in zip(self._labels, self._words, strict=True) if own <= labels)
-        return frozenset().union(*used)
+        counts = Counter(word for each in used for word in each)
+        return frozenset(word for word, number in counts.items() if number >= _USES)
 
     def _sentence_for(self, tag: str, tags: Sequence[str], labels: Labels) -> str:
         """The usual sentence for an index term; its own words where none is admitted."""

@@ -3,6 +3,9 @@
 In: texts, examinations. Out: rates with intervals, by two readers that do not know of each other.
 Does not know: who wrote the texts.
 
+Intervals are bootstrapped over examinations. A rate of 0 has none that way; its upper end is then
+the exact bound for as many independent claims, one-sided (Clopper & Pearson 1934).
+
 The first reader knows radiographs (openi_terms.yaml); the library that constrains texts uses it
 too. The second is raypipe's terminology of CT, which nothing that writes here uses: a claim of a
 finding of its graph is invented where no index term is read as, or stands for, this finding, one
@@ -10,16 +13,19 @@ that it is a kind of, or one that is a kind of it.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from pydantic import Field
 
 from raypipe.bench.openi_data import Study, split_sentences
-from raypipe.bench.openi_reader import RadiographReader
+from raypipe.bench.openi_reader import RadiographReader, radiograph_language
 from raypipe.evaluate.bootstrap import FloatArray, percentile_interval, resamples
 from raypipe.knowledge.graph import load_graph
-from raypipe.knowledge.terminology import load_terminology
+from raypipe.knowledge.terminology import Terminology
 from raypipe.settings import Settings
+
+_COVERAGE = 0.95
 
 
 class Rate(Settings):
@@ -65,7 +71,7 @@ def against_tags(
 
 def ct_claims(text: str, tags: Sequence[str], reader: RadiographReader) -> tuple[int, int]:
     """Findings that a text claims by the CT terminology, and how many no index term admits."""
-    terminology, graph = load_terminology(), load_graph()
+    terminology, graph = _ct_terms(), load_graph()
     named = {key for label in reader.labels_of(tags) for key in reader.graph_keys(label)}
     for tag in tags:
         named |= terminology.read(tag.replace("/", " ").replace(",", "")).labels()
@@ -79,14 +85,22 @@ def ct_claims(text: str, tags: Sequence[str], reader: RadiographReader) -> tuple
     return len(told), len(invented)
 
 
+@cache
+def _ct_terms() -> Terminology:
+    """The CT graph's terms, with what denies a finding on radiographs."""
+    return Terminology.of_graph(load_graph(), radiograph_language())
+
+
 def _rate(
     above: FloatArray,
     below: FloatArray,
     draws: Sequence[FloatArray],
 ) -> Rate:
     values = [float(w @ above / (w @ below)) for w in draws if w @ below > 0]
-    low, high = percentile_interval(values, 0.95) if values else (None, None)
+    low, high = percentile_interval(values, _COVERAGE) if values else (None, None)
     total = below.sum()
+    if values and not above.any():
+        high = 1.0 - (1.0 - _COVERAGE) ** (1.0 / float(total))
     return Rate(
         above=int(above.sum()),
         below=int(total),

@@ -93,10 +93,12 @@ class Claims:
     Args:
         claimed: for each name the findings that it may mean.
         denied: findings that it says are not there.
+        doubts: whether it weighs what something may be.
     """
 
     claimed: frozenset[Labels]
     denied: Labels
+    doubts: bool
 
 
 class RadiographReader:
@@ -114,7 +116,7 @@ class RadiographReader:
                 labels[name.lower()].append(label)
         self._labels_of_name = _telling({name: tuple(found) for name, found in labels.items()})
         self._terminology = Terminology(
-            {name: _term(name) for name in self._labels_of_name}, _language()
+            {name: _term(name) for name in self._labels_of_name}, radiograph_language()
         )
         self._denials = {
             label: re.compile("|".join(term.denials), re.I)
@@ -132,7 +134,8 @@ class RadiographReader:
             label for name in stated.labels(negated=True) for label in self._labels_of_name[name]
         }
         denied |= {label for label, found in self._denials.items() if found.search(sentence)}
-        return Claims(claimed, frozenset(denied) - {one for each in claimed for one in each})
+        certain = frozenset(denied) - {one for each in claimed for one in each}
+        return Claims(claimed, certain, stated.doubts)
 
     def labels_of(self, tags: Iterable[str]) -> Labels:
         """The findings that index terms may name."""
@@ -188,7 +191,7 @@ def load_reader() -> RadiographReader:
     return RadiographReader({k: RadiographTerm.model_validate(v) for k, v in raw.items()})
 
 
-def _language() -> Language:
+def radiograph_language() -> Language:
     """English, with what denies a finding on radiographs."""
     language = load_language("en")
     denies = (*language.reading.negation_before, "clear of", "resolution of")

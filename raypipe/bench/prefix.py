@@ -38,7 +38,7 @@ from raypipe.report.prefix import VisualPrefix, load_prefix
 from raypipe.report.vllm_engine import VllmEngine
 from raypipe.train.prefix_cases import PrefixCase, PrefixDataConfig, parted, prefix_cases
 from raypipe.train.prefix_run import PROJECTOR_FILE, conversation_of, train_prefix
-from raypipe.train.prefix_text import Question, make_question
+from raypipe.train.prefix_text import Question, make_question, veiled
 from raypipe.train.reporter_config import TrainReporterConfig
 from raypipe.train.reporter_model import ADAPTER_FOLDER
 
@@ -69,6 +69,8 @@ class _Bench:
             self.say(f"{part.replace('_', ' ')} cases: {done} of {wanted.cases}")
 
         cases, detector = prefix_cases(self.folder / part, wanted, tell)
+        if self.config.veiled:
+            cases = [replace(c, findings=tuple(map(veiled, c.findings))) for c in cases]
         return [own for case in cases for own in parted(case, self.config.together)], detector
 
     def kept(self, kind: type[R], name: str) -> R | None:

@@ -98,7 +98,8 @@ def _train(folder: Path, config: BaseModelConfig, most: int, threads: int) -> No
 
 def conversations(config: BaseModelConfig, count: int, most: int) -> list[Conversation]:
     """Questions about random findings, at most so many each, with their answers."""
-    graph, made, number = load_graph(), [], 0
+    graph, number = load_graph(), 0
+    made: list[Conversation] = []
     while len(made) < count:
         rng = random.Random(f"{config.seed}/{number}")  # each by itself
         number += 1

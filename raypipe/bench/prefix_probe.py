@@ -54,7 +54,7 @@ def frequent(train: Sequence[PrefixCase], asked: Sequence[PrefixCase]) -> list[A
 def probed(train: Sequence[PrefixCase], asked: Sequence[PrefixCase]) -> list[Answer]:
     """Multinomial logistic regression on vector and label, one for each attribute."""
     graph = load_graph()
-    labels = {label: i for i, label in enumerate(graph.detected)}
+    labels = {label: i for i, label in enumerate(graph.findings)}
     learnt, wanted = pairs(train), pairs(asked)
     inputs = np.stack([_input(f, v, labels) for _, f, v in learnt])
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-3

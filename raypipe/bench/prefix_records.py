@@ -44,13 +44,16 @@ class PrefixBenchConfig(Settings):
     """The whole budget."""
 
     base: BaseModelConfig = BaseModelConfig()
-    train: PrefixDataConfig = PrefixDataConfig()
-    held_out: PrefixDataConfig = PrefixDataConfig(cases=80, seed=990_000)
+    train: PrefixDataConfig = PrefixDataConfig(cases=800)
+    held_out: PrefixDataConfig = PrefixDataConfig(cases=160, seed=990_000)
     together: int = Field(default=1, ge=1, le=3, description="findings of one text, at most")
+    veiled: bool = Field(
+        default=True, description="prompts name the wider kind: a focal lesion, not cyst or mass"
+    )
     prefix: PrefixConfig = PrefixConfig()
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="runs of an arm")
     rank: Literal[8, 16, 32, 64] = Field(default=16, description="of the adapter")
-    steps: int = Field(default=100, gt=0, description="optimiser steps of a run")
+    steps: int = Field(default=400, gt=0, description="optimiser steps of a run")
     batch_tokens: int = Field(default=1024, gt=0, description="tokens a step")
     learning_rate: float = Field(default=4e-3, gt=0, description="peak")
     threads: int = Field(default=1, gt=0, description="CPU threads")

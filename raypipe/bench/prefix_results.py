@@ -149,6 +149,7 @@ def markdown(result: PrefixResult) -> str:
 
 def _told(result: PrefixResult, budget: PrefixBenchConfig) -> str:
     seconds = ", ".join(f"{arm} {s:.0f} s" for arm, s in result.seconds.items())
+    veil = ", and names the wider kind of a finding" if budget.veiled else ""
     return (
         f"A Llama of {result.base_parameters:,} numbers, trained from scratch on texts, is frozen; "
         f"{len(budget.seeds)} runs an arm train a LoRA adapter of rank {budget.rank} for "
@@ -157,7 +158,7 @@ def _told(result: PrefixResult, budget: PrefixBenchConfig) -> str:
         f"writes {result.held_out_texts} texts about {result.held_out_series} held-out series with "
         f"{result.held_out_findings} findings, greedily, under a grammar that offers every value "
         "that the knowledge graph allows. "
-        f"The prompt hides the attributes and the attenuation. A run took: {seconds}."
+        f"The prompt hides the attributes and the attenuation{veil}. A run took: {seconds}."
     )
 
 

@@ -82,6 +82,7 @@ def bench_serve(
     config = config.model_copy(update={"jobs": jobs})
     on_step("direct calls of the stages")
     direct = _direct(archive, folder / "manifest", config.pipeline, sizes.runs)
+    on_step(f"  median {statistics.median(direct):.3f} s")
     uploads = _uploads(archive)
     on_step("starting the service")
     start(config)
@@ -90,14 +91,17 @@ def bench_serve(
         load(url, uploads, clients=1, requests=2)  # warm
         on_step("one caller")
         alone = [load(url, uploads[i:], clients=1, requests=1).median_s for i in _turns(sizes)]
-        loads = []
+        on_step(f"  median {statistics.median(alone):.3f} s")
+        loads: list[LoadResult] = []
         with ReplicaWatch(url) as watch:
             for clients in sizes.clients:
                 on_step(f"{clients} callers")
                 requests = max(sizes.requests, 2 * clients)
                 loads.append(load(url, uploads, clients=clients, requests=requests))
+                on_step(f"  median {loads[-1].median_s:.2f} s, 95 % {loads[-1].p95_s:.2f} s")
             on_step("more jobs than there is room for")
             full = burst(url, uploads, jobs=config.jobs.max_queued + config.jobs.max_running + 16)
+            on_step(f"  {full.accepted} accepted, {full.refused} refused, {full.lost} lost")
             on_step("waiting for replicas to go")
             after = _after(watch, config)
     finally:

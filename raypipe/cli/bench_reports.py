@@ -76,21 +76,21 @@ def _show_openi(result: OpeniResult) -> None:
     seen = "index terms and header lines" if result.config.header else "index terms"
     parts = ", ".join(f"{number} {name}" for name, number in result.studies.items())
     console.print(f"Open-I: {seen} -> findings and impression; {parts}")
-    table = Table("", *result.evaluation.systems, "radiologist", "target")
-    for name in ("bleu_1", "bleu_4", "rouge_l", "meteor", "cider", "fact_f1", "finding_f1"):
-        cells = [result.evaluation.measure(s, name).shown() for s in result.evaluation.systems]
-        target = f"{result.paper[name]:.3f}" if name in result.paper else ""
-        table.add_row(TITLES[name], *cells, "", target)
-    against = [*result.evaluation.systems, "radiologist"]
-    target = f"< {result.invented_target:.1%}"
-    for title, field in (
-        ("invented of claimed findings", "invented"),
-        ("the same by the CT terms", "invented_by_ct_terms"),
-        ("index terms not told", "omitted"),
-    ):
-        rates = (getattr(result.against_tags[system], field).shown() for system in against)
-        table.add_row(title, *rates, "" if field == "omitted" else target)
+    names = ("bleu_4", "rouge_l", "cider", "fact_f1")
+    table = Table("", *(TITLES[name] for name in names))
+    for system in result.evaluation.systems:
+        table.add_row(system, *(result.evaluation.measure(system, n).shown() for n in names))
+    table.add_row(
+        "the paper", *(f"{result.paper[n]:.3f}" if n in result.paper else "" for n in names)
+    )
     console.print(table)
+    against = Table("", "invented of claimed", "the same by the CT terms", "index terms not told")
+    for system, rates in result.against_tags.items():
+        shown = (rates.invented, rates.invented_by_ct_terms, rates.omitted)
+        against.add_row(system, *(rate.shown() for rate in shown))
+    target = f"< {result.invented_target:.1%}"
+    against.add_row("target", target, target, "")
+    console.print(against)
     for system, number in result.unfinished.items():
         if number:
             console.print(f"{system}: {number} texts were cut off at the limit of tokens")

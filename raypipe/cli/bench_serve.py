@@ -51,13 +51,13 @@ def serve(
         requests=requests,
     )
     working = folder if folder is not None else Path(mkdtemp(prefix="raypipe-bench-"))
-    with Console(stderr=True).status("starting") as status:
-        result = bench_serve(
-            working,
-            load_settings(ServeConfig, config, overrides or ()),
-            sizes,
-            lambda what: status.update(what),
-        )
+    console = Console(stderr=True)
+    result = bench_serve(
+        working,
+        load_settings(ServeConfig, config, overrides or ()),
+        sizes,
+        lambda what: console.print(what, style="dim"),
+    )
     _show(result)
     if json is not None:
         json.write_text(result.model_dump_json(indent=2) + "\n")

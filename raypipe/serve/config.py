@@ -131,7 +131,9 @@ class Autoscaling(Settings):
     max_queued: int = Field(-1, ge=-1, description="Requests waiting for it; -1: no bound.")
     upscale_delay_s: float = Field(10.0, ge=0, description="Load lasts so long before it grows.")
     downscale_delay_s: float = Field(120.0, ge=0, description="... before it shrinks.")
-    look_back_s: float = Field(10.0, gt=0, description="Load is averaged over so long.")
+    look_back_s: float = Field(
+        15.0, gt=10, description="Load is averaged over so long; Serve measures it every 10 s."
+    )
     cpus: float = Field(0.5, ge=0, description="Logical CPUs of one replica.")
     gpus: float = Field(0.0, ge=0, description="GPUs of one replica; fractions share one.")
     memory_gib: float | None = Field(None, gt=0, description="Memory it reserves; null: none.")

@@ -40,7 +40,7 @@ _LEAST_VOXELS = 12
 class PrefixDataConfig(Settings):
     """Which cases are made."""
 
-    cases: int = Field(default=140, gt=0, description="phantom series with a lesion")
+    cases: int = Field(default=400, gt=0, description="phantom series with a lesion")
     most_findings: int = Field(default=3, ge=1, le=16, description="lesions of a case that count")
     seed: int = Field(default=40_000, ge=0, description="of the first series")
     synthesis: SynthesisConfig = Field(

@@ -85,6 +85,20 @@ def make_question(
     )
 
 
+def veiled(finding: Finding) -> Finding:
+    """A finding by the name of what it is a kind of: a cyst or a mass as a focal lesion.
+
+    Attributes that the wider kind cannot have are left out; a finding without one stays.
+    """
+    graph = load_graph()
+    parent = graph.finding(finding.label).parent
+    if parent is None:
+        return finding
+    allowed = graph.finding(parent).attributes
+    kept = {k: v for k, v in finding.attributes.items() if v in allowed.get(k, ())}
+    return replace(finding, label=parent, attributes=kept)
+
+
 def _asked_alone(finding: Finding) -> dict[str, str]:
     return {name: value for name, value in finding.attributes.items() if name in ASKED}
 

@@ -29,7 +29,7 @@ class TrainPrefixConfig(TrainReporterConfig):
     """A training run of a projector and the adapter beside it; `source` is not read."""
 
     data: PrefixDataConfig = Field(
-        default=PrefixDataConfig(cases=400), description="generated series to train on"
+        default=PrefixDataConfig(), description="generated series to train on"
     )
     validation: PrefixDataConfig = Field(
         default=PrefixDataConfig(cases=40, seed=985_000), description="to measure on"

@@ -9,7 +9,7 @@ from xgrammar import Grammar
 from xgrammar.testing import _is_grammar_accept_string
 
 from raypipe.bench import openi_write
-from raypipe.bench.openi import LIBRARY, RADIOLOGIST, TEMPLATE, OpeniResult, bench_openi
+from raypipe.bench.openi import ADMITTED, LIBRARY, RADIOLOGIST, TEMPLATE, OpeniResult, bench_openi
 from raypipe.bench.openi_data import Study, read_studies, split_sentences
 from raypipe.bench.openi_library import Library, LibraryConfig
 from raypipe.bench.openi_measures import ct_claims
@@ -176,9 +176,12 @@ def test_the_whole_without_training(
     result = bench_openi(data, tmp_path, WITHOUT_TRAINING, ReportConfig())
     systems = (TEMPLATE, LIBRARY, BASE, BASE_HELD)
     assert result.evaluation.systems == systems
-    assert set(result.against_tags) == {*systems, RADIOLOGIST}
+    assert set(result.against_tags) == {*systems, ADMITTED, RADIOLOGIST}
     assert result.against_tags[BASE].invented.value == 1.0
     assert result.against_tags[BASE_HELD].invented.value == 0.0
+    every, held_rate = (result.against_tags[s].invented for s in (ADMITTED, BASE_HELD))
+    assert every.value == 0.0 and every.below > held_rate.below  # more claims, a closer bound
+    assert every.high == pytest.approx(1 - 0.05 ** (1 / every.below))
     held, template = (result.evaluation.measure(s, "bleu_4").value for s in (BASE_HELD, TEMPLATE))
     assert held is not None and template is not None and held > template
     assert OpeniResult.model_validate_json((tmp_path / "openi.json").read_text()) == result

@@ -1,6 +1,7 @@
 """Embeddings in front of a prompt, by the real engine with the real model."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +11,11 @@ from xgrammar.testing import _is_grammar_accept_string
 
 from raypipe.errors import ConfigError
 from raypipe.report import vllm_engine as engines
-from raypipe.report.config import ReportConfig
+from raypipe.report.adapter import describe_adapter
 from raypipe.report.engine import Decoding, FinishReason, GenerationRequest, Message
 from raypipe.report.model_source import find_model
-from raypipe.report.reporter import ReportInput
-from raypipe.report.request import build_request
 from raypipe.report.vllm_engine import VllmEngine
-from tests.report.finding_sets import make_context, make_finding, plan_of
+from tests.report.adapters import write_adapter
 
 pytestmark = pytest.mark.slow
 
@@ -67,12 +66,12 @@ def test_an_empty_prefix_changes_nothing_and_a_full_one_does(
 
 
 def test_a_prefix_keeps_to_the_grammar_in_every_way_of_decoding(
-    vllm_engine: VllmEngine, table: np.ndarray
+    vllm_engine: VllmEngine, table: np.ndarray, tmp_path: Path
 ) -> None:
-    config = ReportConfig()
-    one = ReportInput((make_finding(1, attributes={"margin": "spiculated"}),), make_context())
-    request = replace(build_request(plan_of(one, config), config), prefix=table[100:108])
-    grammar = Grammar.from_ebnf(request.grammar or "")
+    model = find_model("smollm2").location
+    vllm_engine.add_adapter(describe_adapter("ahead", write_adapter(tmp_path / "ahead", model)))
+    words = 'root ::= "It is " ("smooth" | "spiculated" | "lobulated") "."'
+    request = replace(FREE, grammar=words, adapter="ahead", prefix=table[100:108])
     for decoding in (
         Decoding(),
         Decoding(method="best_of", temperature=1.0, width=2),
@@ -80,7 +79,7 @@ def test_a_prefix_keeps_to_the_grammar_in_every_way_of_decoding(
     ):
         (completion,) = vllm_engine.generate([replace(request, decoding=decoding)])
         assert completion.finish_reason is FinishReason.STOP
-        assert _is_grammar_accept_string(grammar, completion.text), completion.text
+        assert _is_grammar_accept_string(Grammar.from_ebnf(words), completion.text)
 
 
 def test_an_engine_without_a_prefix_refuses_one(

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.serve.conftest import Study
+from tests.serve.conftest import Running, Study
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serve.viewer_block import BLOCK_HU, block_finding, odd_axes, phantom_with_block
+from tests.serve.viewer_block import (
+    BLOCK_HU,
+    assert_block_in_box,
+    block_finding,
+    chosen_box,
+    odd_axes,
+    phantom_with_block,
+)
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -19,7 +26,6 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the Debian package chromium")
 
 SOFTWARE_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-CHOSEN = (0x4D, 0xD7, 0xFF)
 HOSTILE = "<img src=x onerror='window.hit=1'><script>window.hit=1</script>"
 
 
@@ -294,27 +300,3 @@ def test_a_key_is_asked_for_and_ends_with_the_tab(
     kept = page.evaluate("[JSON.stringify(localStorage), document.cookie, location.href].join()")
     assert key not in kept
     assert key in page.evaluate("JSON.stringify(sessionStorage)")
-
-
-def chosen_box(shot: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the chosen box in pixels; its label is narrower than it."""
-    painted = np.abs(shot - np.array(CHOSEN)).max(axis=2) < 40
-    if not painted.any():
-        return None
-    columns, rows = painted.sum(axis=0), painted.sum(axis=1)
-    x = np.flatnonzero(columns > 0.7 * columns.max())
-    y = np.flatnonzero(rows > 0.7 * rows.max())
-    return int(x.min()), int(y.min()), int(x.max()), int(y.max())
-
-
-def assert_block_in_box(shot: np.ndarray) -> None:
-    """White inside the chosen box, dark around it."""
-    left, top, right, bottom = chosen_box(shot)
-    grey = shot.mean(axis=2)
-    # Half of the outermost voxel is interpolated with what lies beside it; a voxel is a tenth.
-    across, down = (right - left) // 10 + 3, (bottom - top) // 10 + 3
-    inside = grey[top + down : bottom - down, left + across : right - across]
-    assert inside.size > 400
-    assert (inside > 235).mean() > 0.97
-    beside = [grey[top:bottom, left - 14 : left - 6], grey[top:bottom, right + 7 : right + 15]]
-    assert np.median(np.concatenate(beside, axis=1)) < 120

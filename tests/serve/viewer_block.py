@@ -1,7 +1,8 @@
 """A chest with a bright block at a known place, in a file with unusual axes.
 
-In: nothing. Out: a phantom, its NIfTI, the finding that the block is.
-Does not know: the page, the service.
+In: pictures of the page. Out: a phantom, its NIfTI, the finding that the block is, and whether a
+picture shows the block in its box.
+Does not know: the browser, the service.
 """
 
 import dataclasses
@@ -16,6 +17,8 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from raypipe.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 
 BLOCK_HU = 2500
+CHOSEN = (0x4D, 0xD7, 0xFF)
+"""Colour of the box of the chosen finding."""
 
 
 def phantom_with_block() -> Phantom:
@@ -66,3 +69,27 @@ def block_finding(volume: bytes, level: str) -> dict[str, Any]:
         "key_slice": int(places[:, 0].mean()),
         "attributes": [],
     }
+
+
+def chosen_box(shot: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the chosen box in pixels; its label is narrower than it."""
+    painted = np.abs(shot - np.array(CHOSEN)).max(axis=2) < 40
+    if not painted.any():
+        return None
+    columns, rows = painted.sum(axis=0), painted.sum(axis=1)
+    x = np.flatnonzero(columns > 0.7 * columns.max())
+    y = np.flatnonzero(rows > 0.7 * rows.max())
+    return int(x.min()), int(y.min()), int(x.max()), int(y.max())
+
+
+def assert_block_in_box(shot: np.ndarray) -> None:
+    """White inside the chosen box, dark around it."""
+    left, top, right, bottom = chosen_box(shot)
+    grey = shot.mean(axis=2)
+    # Half of the outermost voxel is interpolated with what lies beside it; a voxel is a tenth.
+    across, down = (right - left) // 10 + 3, (bottom - top) // 10 + 3
+    inside = grey[top + down : bottom - down, left + across : right - across]
+    assert inside.size > 400
+    assert (inside > 235).mean() > 0.97
+    beside = [grey[top:bottom, left - 14 : left - 6], grey[top:bottom, right + 7 : right + 15]]
+    assert np.median(np.concatenate(beside, axis=1)) < 120
