@@ -7,7 +7,8 @@ Does not know: where objects come from or go to. Pixels are not looked at (deide
 which may show text).
 
 On top of the profile: private attributes, attributes that the dictionary does not know and values
-that cannot be read are removed, and every name of a person that the table does not list is emptied.
+that cannot be read are removed, every name of a person that the table does not list is emptied, and
+other text that it does not list stays where it is a known term (deidentify_text).
 """
 
 import secrets
@@ -24,6 +25,7 @@ from pydicom.uid import UID
 from raypipe.archive.deidentify_config import ExportConfig
 from raypipe.archive.deidentify_pixels import burned_in_risk
 from raypipe.archive.deidentify_profile import Action, Profile, load_profile
+from raypipe.archive.deidentify_text import harmless
 from raypipe.archive.headers import quiet_pydicom
 from raypipe.archive.identity import keyed_hash
 from raypipe.errors import ConfigError
@@ -103,8 +105,11 @@ class Deidentifier:
             return None
         if action is None and element.VR == "PN":
             action = Action.EMPTY
-        if action is None or tag in self._kept:
+        if tag in self._kept:
             return self._same(element, patient)
+        if action is None:
+            kept = harmless(element)
+            return None if kept is None else self._same(kept, patient)
         if action.step is Action.REMOVE and not patient.shifts(element):
             return None
         if element.is_empty:

@@ -6,6 +6,7 @@ Does not know: terminals, how a model is trained or decoded.
 
     template              one usual report, made true to the index terms; no model
     library               the most usual report of like examinations, made true; no model
+    library, no header    the same, by index terms alone
     base                  the language model as it is
     base + constraints    it chooses among the library's reports, by a grammar of each examination
     adapter               the model with a LoRA adapter trained on the training part
@@ -33,7 +34,7 @@ from raypipe.evaluate.text_tables import write_text_evaluation
 from raypipe.report.config import ReportConfig
 from raypipe.settings import Settings
 
-TEMPLATE, LIBRARY = "template", "library"
+TEMPLATE, LIBRARY, LIBRARY_BLIND = "template", "library", "library, no header"
 ADMITTED = "all that grammars admit"
 """Not a system: every report that any grammar leaves to the model's choice."""
 RADIOLOGIST = "radiologist"
@@ -87,10 +88,11 @@ def bench_openi(
     on_step("putting reports together from the library")
     library = Library(parts["train"], load_reader(), LibraryConfig(header=config.header))
     candidates = [library.texts(study, config.candidates) for study in test]
-    texts: Texts = {
-        TEMPLATE: [library.template(study) for study in test],
-        LIBRARY: [each[0] for each in candidates],
-    }
+    texts: Texts = {TEMPLATE: [library.template(study) for study in test]}
+    if config.header:
+        blind = Library(parts["train"], load_reader(), LibraryConfig(header=False))
+        texts[LIBRARY_BLIND] = [blind.texts(study, 1)[0] for study in test]
+    texts[LIBRARY] = [each[0] for each in candidates]
     adapter = None
     if config.train:
         on_step("training the adapter")

@@ -20,6 +20,7 @@ from raypipe.train.reporter_loop import train_reporter
 
 ADAPTER = "openi"
 _LETTERS_A_TOKEN = 4
+_TRAINED = "training.json"
 
 
 class OpeniConfig(Settings):
@@ -79,12 +80,17 @@ def training_config(
     )
 
 
+def is_trained(folder: Path) -> bool:
+    """Whether a folder holds its adapter already."""
+    return (folder / _TRAINED).is_file()
+
+
 def trained(
     folder: Path, parts: Mapping[str, Sequence[Study]], config: OpeniConfig, report: ReportConfig
 ) -> Trained:
     """The adapter of a folder, trained now where there is none; a run that was cut off goes on."""
-    file = folder / "training.json"
-    if file.is_file():
+    file = folder / _TRAINED
+    if is_trained(folder):
         return Trained.model_validate_json(file.read_text())
     letters = 0
     for name in ("train", "validation"):

@@ -25,6 +25,9 @@ from raypipe.report.model_source import find_model
 from raypipe.report.vllm_settings import engine_arguments, environment, start_environment
 from raypipe.settings import Settings
 
+_STAGES = 8
+"""Logical CPUs of Ray: one for each actor of ray.data.llm, which would wait for ever for fewer."""
+
 Peer = Literal["raypipe", "vllm", "transformers", "ray.data.llm"]
 
 
@@ -209,7 +212,7 @@ def _by_ray(told: Work) -> Done:
     import ray
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    ray.init(log_to_driver=False, include_dashboard=False)
+    ray.init(num_cpus=_STAGES, log_to_driver=False, include_dashboard=False)
     processor = build_processor(
         vLLMEngineProcessorConfig(
             model_source=find_model(told.model).location,

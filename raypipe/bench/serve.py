@@ -79,7 +79,7 @@ def bench_serve(
     on_step("writing phantom series")
     write_bulk_archive(archive, n_series=sizes.series, seed=0, shape_zyx=sizes.shape_zyx)
     jobs = config.jobs.model_copy(update={"folder": str(folder / "jobs")})
-    config = config.model_copy(update={"jobs": jobs})
+    config = _same_threads(config.model_copy(update={"jobs": jobs}))
     on_step("direct calls of the stages")
     direct = _direct(archive, folder / "manifest", config.pipeline, sizes.runs)
     on_step(f"  median {statistics.median(direct):.3f} s")
@@ -123,6 +123,14 @@ def bench_serve(
         replicas_after=after,
         machine=machine(),
     )
+
+
+def _same_threads(config: ServeConfig) -> ServeConfig:
+    """The network on as many threads in a replica, where Ray allows one, as in a direct call."""
+    detector = config.pipeline.detector
+    threads = detector.threads or cores()
+    changed = {"detector": detector.model_copy(update={"threads": threads})}
+    return config.model_copy(update={"pipeline": config.pipeline.model_copy(update=changed)})
 
 
 def _turns(sizes: ServeBenchConfig) -> Sequence[int]:

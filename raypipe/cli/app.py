@@ -1,6 +1,7 @@
 """The command `raypipe`: its subcommands and how errors reach a person.
 
 Heavy packages are imported inside the commands, so that `raypipe --help` answers at once.
+Does not know: what a command does.
 """
 
 import sys

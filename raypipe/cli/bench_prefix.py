@@ -27,6 +27,7 @@ def prefix(
     """Attributes named in texts by vLLM, with and without the visual prefix, at equal budgets."""
     from rich.console import Console
     from rich.markdown import Markdown
+    from transformers.utils.logging import disable_progress_bar
 
     from raypipe.bench.prefix import bench_prefix
     from raypipe.bench.prefix_records import PrefixBenchConfig
@@ -38,6 +39,7 @@ def prefix(
         changes["train"] = told.train.model_copy(update={"cases": cases})
     if held_out is not None:
         changes["held_out"] = told.held_out.model_copy(update={"cases": held_out})
+    disable_progress_bar()  # the status line tells more
     console = Console(stderr=True)
     with console.status("beginning") as status:
         result = bench_prefix(folder, told.model_copy(update=changes), status.update, _show_run)

@@ -50,14 +50,14 @@ def openi(
 
     from raypipe.batch.cluster import start_ray
     from raypipe.bench.openi import bench_openi
-    from raypipe.bench.openi_training import OpeniConfig
+    from raypipe.bench.openi_training import OpeniConfig, is_trained
     from raypipe.config import load_config
 
     settings = load_config(config, overrides or ())
     wanted = OpeniConfig(
         header=header, train=train, epochs=epochs, candidates=candidates, limit=limit
     )
-    if train:
+    if train and not is_trained(folder):
         start_ray(settings.run)
     with Console(stderr=True).status("reading") as status:
         result = bench_openi(data, folder, wanted, settings.report, status.update)

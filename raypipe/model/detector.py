@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raypipe.errors import CheckpointError, ConfigError
 from raypipe.geometry import Box
-from raypipe.knowledge.graph import load_graph
+from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS, Window
 from raypipe.model.checkpoint import (
     Calibration,
@@ -27,6 +27,9 @@ from raypipe.model.config import RANDOM_WEIGHTS, DetectorConfig
 from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.model.network import Network, NetworkOutput, config_for
 from raypipe.types import Detection, HuArray, ModelInput, Prediction
+
+LEAST_IN_VIEW = 0.1
+"""A finding is claimed where the network sees one of its body regions at least so surely."""
 
 
 class Detector:
@@ -76,6 +79,10 @@ class Detector:
         self.network = network.eval().to(self.device)
         if config.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        graph = load_graph()
+        self._regions_kr = torch.tensor(
+            [[float(r in graph.finding(label).regions) for r in REGIONS] for label in self.labels]
+        )
         self._forward = torch.compile(self.network) if config.compile else self.network
 
     @property
@@ -159,7 +166,8 @@ class Detector:
 
     def _detections(self, output: NetworkOutput, first_slice: int) -> list[Detection]:
         head, names = output.head, self.info.network.attributes
-        score_bnk = box_scores(output)
+        in_view_bk = torch.sigmoid(output.region_logits) @ self._regions_kr.T >= LEAST_IN_VIEW
+        score_bnk = box_scores(output) * in_view_bk[:, None]
         out: list[Detection] = []
         for b, score_nk in enumerate(score_bnk):
             flat = score_nk.flatten()

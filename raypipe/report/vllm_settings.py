@@ -15,6 +15,14 @@ from raypipe.report.model_source import ModelSource
 MOST_LOG_PROBABILITIES = 128
 """Tokens that one step may ask the log probability of; vLLM takes no more."""
 
+_LINEAR = (
+    *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
+    *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
+)
+"""What adapters may change beside a visual prefix. vLLM 0.32 embeds only the tokens of a batch that
+has embeddings, and its LoRA of the embedding, taking these for the whole batch, kills the engine.
+"""
+
 
 def engine_arguments(
     source: ModelSource, config: VllmConfig, max_loras: int = 0, *, prefix: bool = False
@@ -53,6 +61,8 @@ def engine_arguments(
         }
     if prefix:
         arguments["enable_prompt_embeds"] = True
+        if max_loras:
+            arguments["lora_target_modules"] = list(_LINEAR)
     if config.kv_cache_gib is not None:
         arguments["kv_cache_memory_bytes"] = int(config.kv_cache_gib * 2**30)
     return arguments

@@ -201,9 +201,9 @@ class ReporterPool(BatchedPool):
     """What writes reports: the language model."""
 
     max_batch: int = Field(16, ge=1, description="Series of one call at most.")
-    concurrent_batches: int = Field(3, ge=1, description="Calls that the engine decodes together.")
-    target_ongoing: float = Field(8.0, gt=0, description="Requests a replica that it aims at.")
-    max_ongoing: int = Field(32, ge=1, description="Requests that one replica takes at a time.")
+    concurrent_batches: int = Field(3, ge=1, le=4, description="Calls decoded together.")
+    target_ongoing: float = Field(16.0, gt=0, description="Requests a replica that it aims at.")
+    max_ongoing: int = Field(64, ge=1, description="Requests that one replica takes at a time.")
 
 
 class PoolsConfig(Settings):

@@ -128,7 +128,7 @@ class Reporter:
         done: Row = await self._batch(row)
         return done
 
-    @serve.batch(max_concurrent_batches=16)
+    @serve.batch(max_concurrent_batches=4)
     async def _batch(self, rows: list[Row]) -> list[Row]:
         adapter = serve.get_multiplexed_model_id()  # Serve parts batches by it
         describe = await self._writer(adapter) if adapter else self._describers.default

@@ -14,6 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,17 +29,12 @@ OnChange = Callable[[JobRecord], None]
 """Called by the work with a record whose progress or series changed."""
 
 Work = Callable[[JobRecord, OnChange], Awaitable[JobRecord]]
-"""Does a job, writes its results, returns its record with the series as they ended."""
+"""Does a job, writes its rows, returns its record as it ended."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a job was not accepted.
-
-    Args:
-        slug: "queue_full" or "too_many_jobs" (of one caller).
-        retry_after_s: when there may be room.
-    """
+    """Why a job was not accepted ("queue_full", "too_many_jobs"), and when there may be room."""
 
     slug: str
     retry_after_s: float
@@ -46,7 +42,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many jobs there are now, by state, and how many series ended since the start."""
+    """How many jobs there are, by state; `resumed` were taken up when the queue started."""
 
     states: dict[str, int]
     waiting: int
@@ -81,6 +77,7 @@ class JobQueue:
         self._mean_s = 10.0
         self._resumed = 0
         self._wake = asyncio.Event()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="job-records")
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -121,14 +118,17 @@ class JobQueue:
         if refused is not None:
             return refused
         self._reserved += 1
+        await asyncio.shield(asyncio.create_task(self._accept(record)))  # wholly, or not at all
+        return None
+
+    async def _accept(self, record: JobRecord) -> None:
         try:
-            await asyncio.to_thread(self._store.write, record)
+            await self._write(record)
         finally:
             self._reserved -= 1
         self._records[record.id] = record
         self._waiting.append(record.id)
         self._wake.set()
-        return None
 
     def get(self, job_id: str) -> JobRecord | None:
         """A job as it is now."""
@@ -210,8 +210,8 @@ class JobQueue:
             await self._end(record, State.FAILED, Reason.INTERNAL_ERROR, message)
             return
         record = record.changed(state=State.RUNNING, attempts=record.attempts + 1)
-        await self._keep(record)  # before the work: an attempt that kills us is counted
         try:
+            await self._keep(record)  # before the work: an attempt that kills us is counted
             async with asyncio.timeout(self._config.time_limit_s):
                 done = await self._work(record, self._progress)
             ended = await self._end(done, State.DONE)
@@ -255,7 +255,7 @@ class JobQueue:
         )
         self._ending.add(record.id)
         try:
-            await asyncio.to_thread(self._store.write, ended)  # nobody sees an end that is not kept
+            await self._write(ended)  # nobody sees an end that is not kept
         finally:
             self._ending.discard(record.id)
         self._records[record.id] = ended
@@ -264,8 +264,13 @@ class JobQueue:
 
     async def _keep(self, record: JobRecord) -> None:
         self._records[record.id] = record
-        await asyncio.to_thread(self._store.write, record)
+        await self._write(record)
         self._notify(record.id)
+
+    async def _write(self, record: JobRecord) -> None:
+        """Write a record down; one thread, so that what is written last is what is meant last."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._writer, self._store.write, record)
 
     def _notify(self, job_id: str) -> None:
         event = self._changed.pop(job_id, None)
@@ -276,10 +281,8 @@ class JobQueue:
         """Delete uploads and jobs whose time is over."""
         while True:
             await asyncio.sleep(self._config.sweep_every_s)
-            try:
+            with contextlib.suppress(OSError):  # it is tried again
                 await self._sweep_once()
-            except OSError as error:
-                _LOG.error("sweeping ended with %s; it is tried again", type(error).__name__)
 
     async def _sweep_once(self) -> None:
         config = self._config

@@ -91,6 +91,11 @@ class JobRecord(Settings):
         """Whether nothing more will happen to it."""
         return self.state in ENDED
 
+    @property
+    def has_upload(self) -> bool:
+        """Whether there is an upload that is deleted in time."""
+        return self.uploaded and not self.upload_deleted
+
     def changed(self, **values: Any) -> "JobRecord":
         """A copy with other values."""
         return self.model_copy(update=values)

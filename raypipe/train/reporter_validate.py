@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional as f
 
 from raypipe.evaluate.facts import compare_facts, read_facts
 from raypipe.knowledge.terminology import Terminology, load_terminology
@@ -97,19 +98,23 @@ def f1_of_texts(written: Sequence[str], truths: Sequence[str], terminology: Term
 
 @torch.no_grad()
 def write(loaded: LoadedModel, examples: Sequence[Example], device: str) -> list[str]:
-    """Greedy answers to the prompts of some examples, at most twice as long as the true ones."""
-    return [_written(loaded, example, device) for example in examples]
+    """Greedy answers to the prompts of some examples, at most twice as long as the true ones.
 
-
-def _written(loaded: LoadedModel, example: Example, device: str) -> str:
+    All are written together: prompts end at one place, and what stands before a short one is not
+    seen.
+    """
     model: Any = loaded.model
-    row = make_row([example], 0).to(device)
-    embeds_lh = model.embedded(row)[: example.prompt]
+    prompts = [model.embedded(make_row([e], 0).to(device))[: e.prompt] for e in examples]
+    longest = max(example.prompt for example in examples)
+    embeds_blh = torch.stack([f.pad(p, (0, 0, longest - len(p), 0)) for p in prompts])
+    seen_bl = torch.stack(
+        [torch.arange(longest, device=device) >= longest - len(p) for p in prompts]
+    )
     tokens = model.lm.generate(
-        inputs_embeds=embeds_lh[None],
-        attention_mask=torch.ones(1, example.prompt, dtype=torch.long, device=device),
-        max_new_tokens=2 * (len(example.tokens) - example.prompt),
+        inputs_embeds=embeds_blh,
+        attention_mask=seen_bl.long(),
+        max_new_tokens=2 * max(len(e.tokens) - e.prompt for e in examples),
         do_sample=False,
         pad_token_id=loaded.tokenizer.eos_token_id,
     )
-    return str(loaded.tokenizer.decode(tokens[0], skip_special_tokens=True))
+    return [str(text) for text in loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)]

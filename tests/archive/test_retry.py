@@ -1,6 +1,7 @@
 """Faults of an S3 server that pass: which are tried again, how long the waits are."""
 
 import pickle
+import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -93,7 +94,8 @@ class _FaultyHandler(BaseHTTPRequestHandler):
         fault = self.server.faults.pop(0) if self.server.faults else ""
         self.server.asked[fault or "served"] += 1
         if fault == "reset":
-            self.connection.close()
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
             return
         body = b"" if fault.isdigit() else b"pixels"
         self.send_response(int(fault) if fault.isdigit() else 200)
@@ -103,7 +105,8 @@ class _FaultyHandler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.close_connection = True
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +19,7 @@ from raypipe.phantom import write_bulk_archive
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 
+T = TypeVar("T")
 TOKEN = "0123456789abcdef" * 4
 
 pytestmark = pytest.mark.slow
@@ -52,27 +54,31 @@ def job_server() -> Iterator[str]:
                 node.wait(60)
 
 
+def _patiently(call: Callable[[], T], deadline: float) -> T:
+    """What a call gives once the job server and its agent are up."""
+    while True:
+        try:
+            return call()
+        except (ConnectionError, RuntimeError):
+            assert time.monotonic() < deadline, "the job server does not answer"
+            time.sleep(1)
+
+
 def test_ray_job_submit_does_what_raypipe_run_does(job_server: str, tmp_path: Path) -> None:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     write_bulk_archive(tmp_path / "a", n_series=3, seed=4, shape_zyx=(4, 64, 64))
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            client = JobSubmissionClient(job_server, headers={"Authorization": f"Bearer {TOKEN}"})
-            break
-        except (ConnectionError, RuntimeError):
-            assert time.monotonic() < deadline, "the job server does not answer"
-            time.sleep(1)
+    deadline = time.monotonic() + 240
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    client = _patiently(lambda: JobSubmissionClient(job_server, headers=token), deadline)
     with pytest.raises(AuthenticationError):
         JobSubmissionClient(job_server, headers={"Authorization": "Bearer another"})
-    settings = ("report.engine=template", "detector.weights=random")
-    options = " ".join(f"--set {setting}" for setting in settings)
-    entrypoint = (
-        f"{sys.executable} {ROOT / 'jobs' / 'run.py'} -i {tmp_path / 'a'} -o {tmp_path / 'out'}"
-    )
-    job = client.submit_job(entrypoint=f"{entrypoint} {options}")
+    entrypoint = f"{sys.executable} {ROOT / 'jobs' / 'run.py'}"
+    entrypoint += f" -i {tmp_path / 'a'} -o {tmp_path / 'out'}"
+    for setting in ("report.engine=template", "detector.weights=random"):
+        entrypoint += f" --set {setting}"
+    job = _patiently(lambda: client.submit_job(entrypoint=entrypoint), deadline)
     while not (status := client.get_job_status(job)).is_terminal():
         assert time.monotonic() < deadline, client.get_job_logs(job)
         time.sleep(1)

@@ -9,7 +9,15 @@ from xgrammar import Grammar
 from xgrammar.testing import _is_grammar_accept_string
 
 from raypipe.bench import openi_write
-from raypipe.bench.openi import ADMITTED, LIBRARY, RADIOLOGIST, TEMPLATE, OpeniResult, bench_openi
+from raypipe.bench.openi import (
+    ADMITTED,
+    LIBRARY,
+    LIBRARY_BLIND,
+    RADIOLOGIST,
+    TEMPLATE,
+    OpeniResult,
+    bench_openi,
+)
 from raypipe.bench.openi_data import Study, read_studies, split_sentences
 from raypipe.bench.openi_library import Library, LibraryConfig
 from raypipe.bench.openi_measures import ct_claims
@@ -174,7 +182,7 @@ def test_the_whole_without_training(
     engine = EchoEngine(invented)
     monkeypatch.setattr(openi_write, "start_engine", lambda config: engine)
     result = bench_openi(data, tmp_path, WITHOUT_TRAINING, ReportConfig())
-    systems = (TEMPLATE, LIBRARY, BASE, BASE_HELD)
+    systems = (TEMPLATE, LIBRARY_BLIND, LIBRARY, BASE, BASE_HELD)
     assert result.evaluation.systems == systems
     assert set(result.against_tags) == {*systems, ADMITTED, RADIOLOGIST}
     assert result.against_tags[BASE].invented.value == 1.0

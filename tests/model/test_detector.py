@@ -7,7 +7,7 @@ import torch
 
 from raypipe.errors import CheckpointError, ConfigError
 from raypipe.geometry import Geometry
-from raypipe.knowledge.graph import load_graph
+from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS
 from raypipe.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from raypipe.model.config import DetectorConfig
@@ -186,3 +186,25 @@ def test_scores_are_the_geometric_mean_of_class_and_centreness() -> None:
     p = torch.sigmoid(output.head.class_logits_bnk[0, 5, 3])
     c = torch.sigmoid(output.head.centerness_bn[0, 5])
     assert float(scores[0, 5, 3]) == pytest.approx(float((p * c).sqrt()), rel=1e-5)
+
+
+def test_no_finding_is_claimed_outside_its_body_regions() -> None:
+    detector = Detector(RANDOM.model_copy(update={"score_floor": 0.0}), FINGERPRINT)
+    output = detector.run(np.zeros((2, 3, 256, 256), np.int16))
+    only_head = torch.tensor([20.0 if region == "head" else -20.0 for region in REGIONS])
+    regions = torch.stack([only_head, -only_head])
+    detections = detector._detections(output._replace(region_logits=regions), 0)
+    graph = load_graph()
+    seen = {z: set() for z in (0, 1)}  # type: ignore[var-annotated]
+    for detection in detections:
+        z = int(detection.box_zyx.lower_zyx[0])
+        seen[z].update(graph.finding(detection.label).regions)
+    assert seen[0] and "head" in seen[0]
+    assert all(
+        "head" in graph.finding(d.label).regions for d in detections if d.box_zyx.lower_zyx[0] == 0
+    )
+    assert seen[1] and all(
+        set(graph.finding(d.label).regions) - {"head"}
+        for d in detections
+        if d.box_zyx.lower_zyx[0] == 1
+    )

@@ -34,7 +34,12 @@ _POOL = {"cpus": 0.05, "max_replicas": 1, "drain_s": 5.0}
 def serve_settings(folder: Path, **changes: Any) -> ServeConfig:
     """Small pools that all fit on the session's Ray, fixed wording, fast sweeps."""
     tree: dict[str, Any] = {
-        "jobs": {"folder": str(folder / "jobs"), "max_running": 2, "max_queued": 8, "sweep_every_s": 0.5},
+        "jobs": {
+            "folder": str(folder / "jobs"),
+            "max_running": 2,
+            "max_queued": 8,
+            "sweep_every_s": 0.5,
+        },
         "limits": {
             "uris": [str(folder / "allowed")],
             "idle_timeout_s": 2.0,

@@ -196,8 +196,8 @@ async def test_uploads_and_jobs_are_deleted_when_their_time_is_over(store: JobSt
         store.write(record)
     jobs = queue(store, done_at_once, upload_retention_s=3600, result_retention_s=86400)
     await jobs.start()
-    await until(lambda: len(jobs.of(None)) == 2)
-    await until(lambda: any(r.upload_deleted for r in jobs.of(None)))
+    await until(lambda: len(store.load()) == 2)
+    await until(lambda: any(r.upload_deleted for r in store.load()))
     kept = {r.id: r.upload_deleted for r in store.load()}
     assert kept == {a_job(1).id: True, a_job(3).id: False}
     assert store.get(a_job(1).id, "upload/x") is None

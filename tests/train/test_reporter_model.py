@@ -28,7 +28,7 @@ from raypipe.train.reporter_rows import (
 )
 from raypipe.train.reporter_run import run, weighted_loss
 from raypipe.train.reporter_sources import conversations
-from raypipe.train.reporter_validate import f1_of_texts, fact_f1
+from raypipe.train.reporter_validate import f1_of_texts, fact_f1, write
 from tests.train.tiny_reporter import config, write_model
 
 Calls = list[tuple[dict[str, float], dict[str, Any]]]
@@ -233,6 +233,9 @@ def test_facts_of_written_reports_are_measured(
     told = told.model_copy(update={"written_examples": 1})
     validation = examples_of(told, loaded, conversations(told))[1]
     assert 0.0 <= fact_f1(loaded, validation, told, "cpu") < 0.5  # random weights
+    together = write(loaded, validation.examples[:3], "cpu")
+    alone = [write(loaded, [example], "cpu")[0] for example in validation.examples[:3]]
+    assert [a[:40] for a in together] == [a[:40] for a in alone]  # however long the others are
     terminology = load_terminology()
     truth = "A 12 mm pulmonary nodule is seen in the right lung [F1]."
     assert f1_of_texts([truth], [truth], terminology) == 1.0
