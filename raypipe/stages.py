@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,9 @@ from raypipe.types import (
 )
 from raypipe.volume.assemble import to_volume
 from raypipe.volume.preprocess import preprocess
+
+if TYPE_CHECKING:
+    from raypipe.report.reporter import Reporter
 
 Row = dict[str, Any]
 
@@ -239,10 +242,10 @@ class Describe:
     Several threads may call it at a time: their requests are decoded together.
     """
 
-    def __init__(self, config: RaypipeConfig) -> None:
+    def __init__(self, config: RaypipeConfig, reporter: "Reporter | None" = None) -> None:
         from raypipe.report.reporter import Reporter
 
-        self._reporter = Reporter(config.report)
+        self._reporter = reporter or Reporter(config.report)
         self._clock = _SharedClock()
 
     def __call__(self, rows: Sequence[Row]) -> list[Row]:

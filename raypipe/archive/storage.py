@@ -176,7 +176,11 @@ def _list_local(root: Path) -> Iterator[StoredObject]:
         # Folders are taken in name order, so that links to one folder resolve the same every time.
         for entry in sorted(listed, key=lambda e: e.name, reverse=True):
             relative = prefix + entry.name
-            if entry.is_dir():
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # links that lead round in a circle
+                is_folder = False
+            if is_folder:
                 folders.append((entry.path, relative + "/"))
             else:
                 yield _stat_object(entry.path, relative)

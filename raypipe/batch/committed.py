@@ -21,28 +21,40 @@ class Committed:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._known: set[str] = set()
+        self._known: dict[str, list[dict[str, Any]]] = {}
         self.statuses: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.attempts = 0
 
     def poll(self) -> list[dict[str, Any]]:
-        """Read files that are new; their rows with key, status, reason, stage and attempts."""
+        """Read files that are new; their rows with key, status, reason, stage and attempts.
+
+        A file that went, because a run before had not committed it, is not counted any more.
+        """
+        listed = self._output.result_files()
+        for file in self._known.keys() - set(listed):
+            self._count(self._known.pop(file), -1)
         new: list[dict[str, Any]] = []
-        for file in self._output.result_files():
+        for file in listed:
             table = self._output.read_rows(file, _COLUMNS) if file not in self._known else None
             if table is not None:
-                self._known.add(file)
-                new += table.to_pylist()
-        for row in new:
-            self.statuses[row["status"]] += 1
-            self.attempts += row.get("attempts") or 1
-            if row["status"] != Status.OK:
-                self.reasons[row["reason"]] += 1
-            if row["status"] == Status.FAILED:
-                self.failures[row["reason"]] += 1
+                self._known[file] = table.to_pylist()
+                self._count(self._known[file], 1)
+                new += self._known[file]
         return new
+
+    def _count(self, rows: list[dict[str, Any]], sign: int) -> None:
+        for row in rows:
+            self.statuses[row["status"]] += sign
+            self.attempts += sign * (row.get("attempts") or 1)
+            if row["status"] != Status.OK:
+                self.reasons[row["reason"]] += sign
+            if row["status"] == Status.FAILED:
+                self.failures[row["reason"]] += sign
+        for counts in (self.statuses, self.reasons, self.failures):
+            for name in [name for name, number in counts.items() if not number]:
+                del counts[name]
 
     @property
     def done(self) -> int:

@@ -15,7 +15,7 @@ import ray
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.guard import Guard
 from raypipe.batch.metrics import observe_rows
-from raypipe.batch.wire import Row, decode_prepared, encode_prepared
+from raypipe.batch.wire import DETECTED_SCHEMA, Row, decode_prepared, encode_prepared
 from raypipe.config import ActorPool, RaypipeConfig, TaskPool
 from raypipe.errors import Status
 from raypipe.sink.schema import RESULT_SCHEMA, to_table
@@ -51,7 +51,7 @@ class _DetectActor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = [self._guard.one(row, self._detect) for row in decode_prepared(table)]
-        return to_table(rows, RESULT_SCHEMA)
+        return to_table(rows, DETECTED_SCHEMA)
 
 
 class _DescribeActor:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from raypipe.geometry import Geometry
 from raypipe.sink.schema import RESULT_SCHEMA, to_table
+from raypipe.stages import ATTENDED
 from raypipe.types import ModelInput
 
 Row = dict[str, Any]
@@ -29,6 +30,8 @@ PREPARED_SCHEMA = pa.schema(
         ("instance_uids", pa.list_(pa.string())),
     ]
 )
+
+DETECTED_SCHEMA = pa.schema([*RESULT_SCHEMA, (ATTENDED, pa.list_(pa.list_(pa.float32())))])
 
 
 def encode_prepared(rows: Iterable[Row]) -> pa.Table:

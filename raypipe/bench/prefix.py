@@ -264,6 +264,10 @@ def answers_of(question: Question, case: PrefixCase, text: str) -> list[Answer]:
     ]
 
 
+def _blind(cases: Sequence[PrefixCase]) -> list[PrefixCase]:
+    return [replace(case, features_nd=case.features_nd[:, :0]) for case in cases]
+
+
 def _result(bench: _Bench, runs: dict[Arm, list[PrefixRun]]) -> PrefixResult:
     scored = Scored(runs[TEXT_ARM][0].answers)
     found = measures(
@@ -271,7 +275,8 @@ def _result(bench: _Bench, runs: dict[Arm, list[PrefixRun]]) -> PrefixResult:
     )
     references = {
         "the label's frequent value": frequent(bench.train, bench.held_out),
-        "linear probe on the vectors": probed(bench.train, bench.held_out),
+        "linear probe on label and size": probed(_blind(bench.train), _blind(bench.held_out)),
+        "the same, and the vectors": probed(bench.train, bench.held_out),
     }
     return PrefixResult.model_validate(
         {

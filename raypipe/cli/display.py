@@ -193,7 +193,7 @@ def _show_row(console: Console, row: Mapping[str, Any]) -> None:
     if (row.get("attempts") or 1) > 1:
         lines.append(f"begun {row['attempts']} times")
     if row["spacing_zyx_mm"]:
-        spacing = " x ".join(f"{s:.3f}" for s in row["spacing_zyx_mm"])
+        spacing = " x ".join("?" if s is None else f"{s:.3f}" for s in row["spacing_zyx_mm"])
         lines.append(f"voxels {' x '.join(map(str, row['shape_zyx']))}, spacing {spacing} mm")
     if row["flags"]:
         lines.append("flags " + ", ".join(row["flags"]))

@@ -25,25 +25,19 @@ class Describers:
     def __init__(self, config: RaypipeConfig) -> None:
         self._config = config
         self._engine: Engine | None = start_engine(config.report)
-        self.default = _Describe(config, self._engine)
+        self.default = self._describe(config)
 
     def of(self, adapter: str) -> Describe:
         """Describe by an adapter of the config."""
         if adapter == adapter_id(self._config.report):
             return self.default
         report = self._config.report.model_copy(update={"adapter": adapter})
-        return _Describe(self._config.model_copy(update={"report": report}), self._engine)
+        return self._describe(self._config.model_copy(update={"report": report}))
 
     def close(self) -> None:
         """Stop the engine."""
         if self._engine is not None:
             self._engine.close()
 
-
-class _Describe(Describe):
-    """The stage over an engine that others share."""
-
-    def __init__(self, config: RaypipeConfig, engine: Engine | None) -> None:
-        no_engine = config.report.model_copy(update={"engine": "template", "adapter": None})
-        super().__init__(config.model_copy(update={"report": no_engine}))
-        self._reporter = Reporter(config.report, engine)
+    def _describe(self, config: RaypipeConfig) -> Describe:
+        return Describe(config, Reporter(config.report, self._engine))

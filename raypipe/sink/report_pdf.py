@@ -156,7 +156,7 @@ def _cells(finding: Row) -> tuple[str, ...]:
 
 def _series_line(row: Row) -> str:
     shape = " x ".join(str(n) for n in row["shape_zyx"])
-    spacing = " x ".join(f"{s:.2f}" for s in row["spacing_zyx_mm"])
+    spacing = " x ".join("?" if s is None else f"{s:.2f}" for s in row["spacing_zyx_mm"])
     return f"Series {row['series_key']}; {shape} voxels (z, y, x) of {spacing} mm"
 
 

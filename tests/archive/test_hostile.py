@@ -152,11 +152,15 @@ class TestLinks:
         (source / "folder").symlink_to(outside)
         (source / "file").symlink_to(outside / "secret.txt")
         (source / "nowhere").symlink_to(tmp_path / "nowhere")
+        (source / "there").symlink_to(source / "back")
+        (source / "back").symlink_to(source / "there")
         assert endings(source, tmp_path / "m") == {
             "file": "not_an_image",
             "folder/a.dcm": "ok",
             "folder/secret.txt": "not_an_image",
             "nowhere": "source_missing",
+            "there": "source_missing",
+            "back": "source_missing",
         }
 
     def test_links_and_devices_inside_a_tar_are_told(self, source: Path, tmp_path: Path) -> None:

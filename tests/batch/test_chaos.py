@@ -128,7 +128,7 @@ def test_every_series_ends_once_whatever_happens(scene: Scene) -> None:
         driver.wait()
         time.sleep(5)  # Ray's processes notice and go
         driver = _start_driver(scene)
-        _wait_for(scene, driver, 35)
+        _wait_for(scene, driver, 26)
         _kill_worker(scene)
         assert driver.wait(timeout=400) == 0
     finally:

@@ -45,6 +45,9 @@ def test_committed_rows_are_counted_and_each_file_is_read_once(
     monkeypatch.setattr(Output, "read_rows", lambda *a, **k: pytest.fail("read again"))
     assert committed.poll() == []
     assert committed.done == 4
+    (Path(output.results) / "two.parquet").unlink()
+    assert committed.poll() == []
+    assert (committed.done, committed.statuses) == (3, {"ok": 1, "failed": 2})
 
 
 def test_take_back_removes_rows_and_their_checkpoints(output: Output) -> None:
