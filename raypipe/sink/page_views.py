@@ -125,6 +125,8 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("Tube voltage", f"{row['kvp']:.0f} kV" if row.get("kvp") else None),
         ("Contrast medium", contrast),
         ("Stored objects", str(row["instances"]) if row.get("instances") else None),
+        ("Ended in the stage", row.get("stage")),
+        ("Attempts", str(row["attempts"]) if (row.get("attempts") or 1) > 1 else None),
     ]
     return [(name, spaced(str(value))) for name, value in known if value]
 

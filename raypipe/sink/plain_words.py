@@ -26,6 +26,11 @@ FLAG_WORDS: dict[str, str] = {
 }
 
 REASON_WORDS: dict[str, str] = {
+    Reason.DECODER_CRASHED: "Decoding crashed; running again may help.",
+    Reason.DECODER_TIMEOUT: "Decoding took too long and was cut off.",
+    Reason.DECODER_MEMORY: "Decoding took too much memory and was cut off.",
+    Reason.SOURCE_CHANGED: "The source was changed after it was indexed; index it again.",
+    Reason.QUARANTINED: "Its worker died again and again; it was set aside.",
     Reason.NOT_AN_IMAGE: "The object holds no image.",
     Reason.NOT_CT: "The series is not CT.",
     Reason.MODALITY_MISSING: "The header does not say which modality it is.",

@@ -76,7 +76,7 @@ def test_a_changed_bit_is_found_or_has_changed_no_value(output: Output) -> None:
             checksums += any("checksum" in why for why in audit.damaged.values())
         else:
             assert pq.read_table(path, partitioning=None).equals(table)
-    assert found > 90 and checksums > 40, "most of a file is values"
+    assert found > 90 and checksums > 20, "a third of this small file is values"
 
 
 def test_what_a_run_has_not_committed_yet_is_no_fault(output: Output) -> None:
