@@ -105,7 +105,7 @@ def _take(modules: tuple[str, ...]) -> "_Child":
         idle = _IDLE.setdefault(os.getpid(), [])  # a fork must not share its parent's children
         while idle:
             child = idle.pop()
-            if child.alive():
+            if child.usable():
                 return child
             child.kill()
     return _Child(modules)
@@ -118,7 +118,8 @@ class _Child:
         ours, theirs = socket.socketpair()
         # The child finds what this process can import, also where only sys.path knows of it.
         found = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        environment = os.environ | {"PYTHONPATH": found}
+        self._environment = dict(os.environ)
+        environment = self._environment | {"PYTHONPATH": found}
         code = "import sys; from raypipe.archive.decoder_process import serve; serve(sys.argv[1:])"
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", code, str(theirs.fileno()), *modules],
@@ -142,9 +143,9 @@ class _Child:
         except (EOFError, OSError):
             return False
 
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
+    def usable(self) -> bool:
+        """Whether it still runs, and with the environment of now: credentials may have changed."""
+        return self._process.poll() is None and self._environment == os.environ
 
     def bloated(self, limit: int) -> bool:
         """Whether it kept so much memory that the next call would suffer for this one."""

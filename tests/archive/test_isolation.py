@@ -146,3 +146,10 @@ def test_limits_do_not_change_what_results_are_compared_by() -> None:
     strict = load_config(overrides=["archive.isolation.time_limit_s=5"])
     assert strict.result_hash == load_config().result_hash
     assert strict.archive.isolation.seconds(2_000_000) == 7.0
+
+
+def test_a_child_sees_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYPIPE_TEST_COLOUR", "red")
+    assert isolated(os.getenv, "RAYPIPE_TEST_COLOUR", seconds=60, memory_gib=2) == "red"
+    monkeypatch.setenv("RAYPIPE_TEST_COLOUR", "blue")
+    assert isolated(os.getenv, "RAYPIPE_TEST_COLOUR", seconds=60, memory_gib=2) == "blue"
