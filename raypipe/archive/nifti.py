@@ -99,7 +99,8 @@ def read_nifti(content: bytes, *, max_voxels: int) -> Volume:
     try:
         kind = nibabel.Nifti2Image if _is_nifti2(first) else nibabel.Nifti1Image
         header_class: Any = kind.header_class
-        header = header_class.from_fileobj(io.BytesIO(first), check=False)
+        bare = io.BytesIO(first[: header_class.sizeof_hdr])  # extensions say nothing of voxels
+        header = header_class.from_fileobj(bare, check=False)
         dim = tuple(int(n) for n in header["dim"])
         datatype = int(header["datatype"])
     except (HeaderDataError, WrapStructError, ValueError, struct.error) as error:

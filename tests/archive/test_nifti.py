@@ -180,3 +180,12 @@ def test_a_singular_matrix(tmp_path: Path) -> None:
     assert Flag.NO_GEOMETRY in volume.flags
     content[80:84] = np.float32(np.nan).tobytes()
     assert reason_of(bytes(content)) is Reason.GEOMETRY_INVALID
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_long_extension_does_not_matter(tmp_path: Path, name: str) -> None:
+    image = nibabel.Nifti1Image(voxels(), np.diag([2.0, 3.0, 4.0, 1.0]))
+    note = nibabel.nifti1.Nifti1Extension("comment", b"organ names " * 500)
+    image.header.extensions.append(note)
+    nibabel.save(image, tmp_path / name)
+    np.testing.assert_array_equal(read(tmp_path / name).hu, voxels().transpose(2, 1, 0))
