@@ -128,7 +128,6 @@ def test_every_series_ends_once_whatever_happens(scene: Scene) -> None:
         driver.wait()
         time.sleep(5)  # Ray's processes notice and go
         driver = _start_driver(scene)
-        _wait_for(scene, driver, 26)
         _kill_worker(scene)
         assert driver.wait(timeout=400) == 0
     finally:
@@ -167,7 +166,7 @@ def _wait_for(scene: Scene, driver: "subprocess.Popen[bytes]", files: int) -> No
 
 def _kill_worker(scene: Scene) -> None:
     """Kill a random process that works on series: a loader, a network or an engine."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         at_work = [
             process
