@@ -170,6 +170,11 @@ class RunConfig(Settings):
     )
     currency: str = "USD"
 
+    @property
+    def pools(self) -> dict[str, ActorPool]:
+        """The pools of actors by stage."""
+        return {"detect": self.detect, "describe": self.describe}
+
 
 class RaypipeConfig(Settings):
     """Everything a run depends on."""

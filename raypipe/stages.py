@@ -142,22 +142,22 @@ class Prepare:
 
 
 class Detect:
-    """Features, boxes and findings of one series; holds the network."""
+    """Features, boxes and findings of one series; holds the network, as `detector`."""
 
     def __init__(self, config: RaypipeConfig) -> None:
         from raypipe.model.detector import Detector
 
         self._config = config
-        self._detector = Detector(config.detector, config.preprocess.fingerprint)
+        self.detector = Detector(config.detector, config.preprocess.fingerprint)
         if config.report.prefix:
             from raypipe.model.attended import attended_width
             from raypipe.report.prefix import check_detector
 
-            width = attended_width(self._detector)
-            check_detector(config.report, self._detector.weights_hash, width)
-        calibration = self._detector.calibration
+            width = attended_width(self.detector)
+            check_detector(config.report, self.detector.weights_hash, width)
+        calibration = self.detector.calibration
         self._findings = config.findings.completed_by(
-            thresholds=self._detector.thresholds,
+            thresholds=self.detector.thresholds,
             slope=calibration.slope if calibration else {},
             intercept=calibration.intercept if calibration else {},
         )
@@ -168,7 +168,7 @@ class Detect:
         row["provenance"].update(
             config_hash=self._config.result_hash,
             preprocessing=self._config.preprocess.fingerprint,
-            weights_hash=self._detector.weights_hash,
+            weights_hash=self.detector.weights_hash,
         )
         row.pop("model_input", None)
         row.pop("instance_uids", None)
@@ -176,7 +176,7 @@ class Detect:
 
     def _detect(self, row: Row) -> None:
         model_input: ModelInput = row["model_input"]
-        prediction: Prediction = self._detector.predict(model_input)
+        prediction: Prediction = self.detector.predict(model_input)
         findings = assemble_findings(
             prediction,
             model_input,
@@ -199,7 +199,7 @@ class Detect:
 
             places = places_of(findings, geometry_of(row), model_input.geometry)
             row[ATTENDED] = attended_features(
-                self._detector, model_input, places, prediction.features
+                self.detector, model_input, places, prediction.features
             ).tolist()
 
     def _instance_id(self, instance_uid: str) -> str:

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 from raypipe.config import RunConfig
 
-_POOLS = ("detect", "describe")
-
 
 def pool_advice(busy: Mapping[str, float], run: RunConfig) -> str | None:
     """What holds the accelerators up; None while they work, or where there are none.
@@ -18,16 +16,16 @@ def pool_advice(busy: Mapping[str, float], run: RunConfig) -> str | None:
         busy: stage -> share of the time in which its actors had work.
         run: pools and the share below which a pool counts as waiting.
     """
-    pools = {"detect": run.detect, "describe": run.describe}
+    pools = run.pools
     waiting = [
         stage
-        for stage in _POOLS
+        for stage in pools
         if pools[stage].gpus > 0 and stage in busy and busy[stage] < run.busy_warning_share
     ]
     if not waiting:
         return None
     told = " and ".join(f"{stage} {busy[stage]:.0%} busy" for stage in waiting)
-    working = [s for s in _POOLS if busy.get(s, 0.0) >= run.busy_warning_share]
+    working = [s for s in pools if busy.get(s, 0.0) >= run.busy_warning_share]
     if working:
         slowest = max(working, key=lambda stage: busy[stage])
         return (

@@ -22,6 +22,7 @@ from raypipe.evaluate.figures import CaseStudy
 from raypipe.evaluate.plot_slices import SliceBox, SliceView
 from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.windows import BONE, BRAIN, LUNG, SOFT_TISSUE, Window
+from raypipe.model.attention import attention_of
 from raypipe.model.detector import Detector, stacks
 from raypipe.stages import geometry_of
 from raypipe.types import ModelInput
@@ -147,7 +148,7 @@ class CaseViewer:
             hu_yx=hu[z],
             spacing_yx_mm=opened.model_input.geometry.spacing_zyx_mm[1:],
             window=_window(hu[z], truth or claims, opened.head),
-            heat_yx=attention(self._loaded(), opened.model_input, z),
+            heat_yx=attention_of(self._loaded(), stacks(opened.model_input.hu, z, z + 1))[0],
             truth=tuple(_on_slice(p) for p in truth),
             claims=tuple(_on_slice(p) for p in claims),
         )
@@ -168,18 +169,6 @@ class CaseViewer:
                 )
             self._detector = detector
         return self._detector
-
-
-def attention(detector: Detector, model_input: ModelInput, z: int) -> NDArray[np.float32]:
-    """Attention of a slice from 0 to 1: the highest over the levels, on the finest one's cells."""
-    levels = detector.run(stacks(model_input.hu, z, z + 1)).attention
-    finest: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-levels[0][0, 0].numpy()))
-    highest = finest
-    for level in levels[1:]:
-        coarse: NDArray[np.float32] = 1.0 / (1.0 + np.exp(-level[0, 0].numpy()))
-        scale = finest.shape[0] // coarse.shape[0]
-        highest = np.maximum(highest, coarse.repeat(scale, axis=0).repeat(scale, axis=1))
-    return highest
 
 
 def report_text(row: Row) -> str:

@@ -18,7 +18,7 @@ _FILTER_CPUS = 1.0
 
 
 def _actor_cpus(run: RunConfig) -> float:
-    return sum(pool.cpus * pool.min_size for pool in (run.detect, run.describe))
+    return sum(pool.cpus * pool.min_size for pool in run.pools.values())
 
 
 def start_ray(run: RunConfig) -> None:
@@ -54,7 +54,7 @@ def _local_options(run: RunConfig) -> dict[str, Any]:
 def _check_room(run: RunConfig) -> None:
     have = ray.cluster_resources()
     cpus = _actor_cpus(run) + run.load.cpus + _FILTER_CPUS
-    gpus = sum(pool.gpus * pool.min_size for pool in (run.detect, run.describe))
+    gpus = sum(pool.gpus * pool.min_size for pool in run.pools.values())
     for name, need, key in (("CPUs", cpus, "CPU"), ("GPUs", gpus, "GPU")):
         if need > have.get(key, 0.0):
             raise ConfigError(

@@ -4,11 +4,14 @@ In: an output folder. Out: what was not there before, and totals. Does not know:
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from raypipe.batch.output import ID_COLUMN, Output
 from raypipe.errors import Status
 
+_Ending = tuple[str, str | None, int]
+"""Status, reason and attempts of a row."""
 _COLUMNS = (ID_COLUMN, "status", "reason", "stage", "attempts")
 
 
@@ -21,11 +24,8 @@ class Committed:
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._known: dict[str, list[dict[str, Any]]] = {}
-        self.statuses: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
-        self.failures: Counter[str] = Counter()
-        self.attempts = 0
+        self._of_file: dict[str, Counter[_Ending]] = {}
+        self._endings: Counter[_Ending] = Counter()
 
     def poll(self) -> list[dict[str, Any]]:
         """Read files that are new; their rows with key, status, reason, stage and attempts.
@@ -33,30 +33,49 @@ class Committed:
         A file that went, because a run before had not committed it, is not counted any more.
         """
         listed = self._output.result_files()
-        for file in self._known.keys() - set(listed):
-            self._count(self._known.pop(file), -1)
+        for file in self._of_file.keys() - set(listed):
+            self._endings -= self._of_file.pop(file)
         new: list[dict[str, Any]] = []
         for file in listed:
-            table = self._output.read_rows(file, _COLUMNS) if file not in self._known else None
+            table = self._output.read_rows(file, _COLUMNS) if file not in self._of_file else None
             if table is not None:
-                self._known[file] = table.to_pylist()
-                self._count(self._known[file], 1)
-                new += self._known[file]
+                rows = table.to_pylist()  # only counts are kept: an archive may have millions
+                self._of_file[file] = Counter(
+                    (row["status"], row["reason"], row.get("attempts") or 1) for row in rows
+                )
+                self._endings += self._of_file[file]
+                new += rows
         return new
 
-    def _count(self, rows: list[dict[str, Any]], sign: int) -> None:
-        for row in rows:
-            self.statuses[row["status"]] += sign
-            self.attempts += sign * (row.get("attempts") or 1)
-            if row["status"] != Status.OK:
-                self.reasons[row["reason"]] += sign
-            if row["status"] == Status.FAILED:
-                self.failures[row["reason"]] += sign
-        for counts in (self.statuses, self.reasons, self.failures):
-            for name in [name for name, number in counts.items() if not number]:
-                del counts[name]
+    @property
+    def statuses(self) -> Counter[str]:
+        """Rows by status."""
+        return self._by(lambda status, reason: status)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Rows that are not ok, by reason."""
+        return self._by(lambda status, reason: None if status == Status.OK else reason)
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Failed rows, by reason."""
+        return self._by(lambda status, reason: reason if status == Status.FAILED else None)
+
+    @property
+    def attempts(self) -> int:
+        """Attempts of all rows."""
+        return sum(attempts * number for (_, _, attempts), number in self._endings.items())
 
     @property
     def done(self) -> int:
         """All rows."""
-        return self.statuses.total()
+        return self._endings.total()
+
+    def _by(self, name_of: Callable[[str, str | None], str | None]) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for (status, reason, _), number in self._endings.items():
+            name = name_of(status, reason)
+            if name is not None:
+                counts[name] += number
+        return counts

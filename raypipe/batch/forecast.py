@@ -153,7 +153,7 @@ def calibrate(
     work = stages.sum(axis=1)
     base_s, voxel_s = _line(size, work)
     fitted = base_s + voxel_s * size
-    per_work = _seconds_per_work(done, fitted)
+    per_work = seconds_per_work(done, fitted)
     residual = (work - fitted).std() / math.sqrt(len(done)) / work.mean()
     return Calibration(
         base_s=base_s,
@@ -165,8 +165,13 @@ def calibrate(
     )
 
 
-def _seconds_per_work(done: Sequence[Mapping[str, Any]], work: NDArray[np.float64]) -> float:
-    """Seconds of the clock for a second of work while the job flows; rows by finish time."""
+def seconds_per_work(done: Sequence[Mapping[str, Any]], work: NDArray[np.float64]) -> float:
+    """Seconds of the clock for a unit of work while a job flows, without its ramp and tail.
+
+    Args:
+        done: finished rows with timings, in the order in which they ended.
+        work: of each row.
+    """
     finished = np.array([row["timings"]["finished_at"].timestamp() for row in done])
     skipped = round(RAMP * len(done))
     middle = slice(skipped, len(done) - skipped)
@@ -203,8 +208,7 @@ def extrapolate(
     flowing_s = float(work.sum()) / measured.speed
     hours = (measured.startup_s + flowing_s) / 3600.0
     spread = 1.96 * measured.relative_error * flowing_s / 3600.0
-    gpus = sum(pool.gpus * pool.max_size for pool in (run.detect, run.describe))
-    pools = {"detect": run.detect.max_size, "describe": run.describe.max_size}
+    gpus = sum(pool.gpus * pool.max_size for pool in run.pools.values())
     each = {s: share * float(work.mean()) for s, share in measured.stage_shares.items()}
     return Forecast(
         series=len(megavoxels),
@@ -223,7 +227,7 @@ def extrapolate(
             stage: StageForecast(
                 seconds_per_series=seconds,
                 workers=measured.stage_shares[stage] * measured.speed,
-                pool=pools.get(stage),
+                pool=run.pools[stage].max_size if stage in run.pools else None,
             )
             for stage, seconds in each.items()
         },
@@ -239,7 +243,7 @@ def advise(seconds: Mapping[str, float], run: RunConfig, cores: float) -> tuple[
         run: the pools as they are.
         cores: logical CPUs of the cluster.
     """
-    pools = {"detect": run.detect, "describe": run.describe}
+    pools = run.pools
     on_gpu = [name for name, pool in pools.items() if pool.gpus > 0] or list(pools)
     rates = {name: pools[name].max_size / max(seconds[name], 1e-9) for name in pools}
     dearest = max(on_gpu, key=lambda name: pools[name].gpus * pools[name].max_size)

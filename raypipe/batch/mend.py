@@ -16,9 +16,7 @@ place when its task is:
 from collections import Counter
 from dataclasses import dataclass
 
-from raypipe.batch.output import ID_COLUMN, Output
-
-_PENDING = ".pending.parquet"
+from raypipe.batch.output import ID_COLUMN, PENDING, Output, stem
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class _Folder:
 
     def is_pending(self, file: str) -> bool:
         """Whether a result file belongs to a pending one of the checkpoint."""
-        return any(_stem(file).startswith(stem) for stem in self.pending)
+        return stem(file).startswith(tuple(self.pending))
 
 
 def mend(output: Output) -> Counter[str]:
@@ -76,14 +74,14 @@ def _part_twins(output: Output) -> int:
     """Keep one of a pending and a committed file of the same name: what the rows say."""
     files = output.checkpoint_files()
     names = set(files)
-    twins = [f for f in files if f.endswith(_PENDING) and _committed_twin(f) in names]
+    twins = [f for f in files if f.endswith(PENDING) and _committed_twin(f) in names]
     for pending in twins:
         committed = _committed_twin(pending)
-        stem = _stem(committed)
+        begin = stem(committed)
         rows = {
             key
             for file in output.result_files()
-            if _stem(file).startswith(stem)
+            if stem(file).startswith(begin)
             for key in _keys(output, file) or ()
         }
         whole = rows >= set(_keys(output, committed) or [""])
@@ -95,8 +93,8 @@ def _read(output: Output) -> _Folder:
     files = output.checkpoint_files()
     return _Folder(
         rows={file: _keys(output, file) for file in output.result_files()},
-        committed={f: _keys(output, f) or [] for f in files if not f.endswith(_PENDING)},
-        pending={_stem(f.removesuffix(_PENDING)) for f in files if f.endswith(_PENDING)},
+        committed={f: _keys(output, f) or [] for f in files if not f.endswith(PENDING)},
+        pending={stem(f.removesuffix(PENDING)) for f in files if f.endswith(PENDING)},
     )
 
 
@@ -106,8 +104,4 @@ def _keys(output: Output, file: str) -> list[str] | None:
 
 
 def _committed_twin(pending: str) -> str:
-    return pending.removesuffix(_PENDING) + ".parquet"
-
-
-def _stem(file: str) -> str:
-    return file.rsplit("/", 1)[-1].removesuffix(".parquet")
+    return pending.removesuffix(PENDING) + ".parquet"

@@ -10,7 +10,8 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-STAGES = ("load", "prepare", "detect", "describe")
+from raypipe.batch.summary import STAGES
+
 SERIES = "raypipe_series_total"
 LEFT = "raypipe_series_left"
 RETRIED = "raypipe_retried_attempts_total"

@@ -27,13 +27,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
-from raypipe.archive.storage import StorageConfig, filesystem_for
-from raypipe.errors import Status
+from raypipe.archive.storage import StorageConfig, filesystem_for, is_s3
+from raypipe.errors import ConfigError, Status
 
 log = logging.getLogger(__name__)
 
 ID_COLUMN = "series_key"
 JOB_FILE = "job.json"
+PENDING = ".pending.parquet"
+"""End of the names of checkpoint files that Ray Data has not committed yet."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Output:
     @property
     def on_s3(self) -> bool:
         """Whether it lies on S3, where a file is written as a whole or not at all."""
-        return self.uri.startswith("s3://")
+        return is_s3(self.uri)
 
     @property
     def results(self) -> str:
@@ -76,6 +78,18 @@ class Output:
             return None
         with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
             return bytes(stream.read()).decode("utf-8")
+
+    def read_job(self) -> dict[str, Any]:
+        """What job.json tells of the job that wrote the folder.
+
+        Raises:
+            ConfigError: the folder holds no job.
+        """
+        text = self.read_text(JOB_FILE)
+        if text is None:
+            raise ConfigError(f"{self.uri} holds no job: give the --output of a `raypipe run`")
+        job: dict[str, Any] = json.loads(text)
+        return job
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file whole or not at all."""
@@ -215,6 +229,11 @@ def open_output(uri: str, storage: StorageConfig) -> Output:
     """The output folder at a path or an s3:// address; it need not exist yet."""
     filesystem, path = filesystem_for(uri, storage)
     return Output(as_arrow(filesystem), path.rstrip("/"), uri.rstrip("/"))
+
+
+def stem(file: str) -> str:
+    """The name of a Parquet file without its ending."""
+    return file.rsplit("/", 1)[-1].removesuffix(".parquet")
 
 
 def as_arrow(filesystem: Any) -> pafs.FileSystem:

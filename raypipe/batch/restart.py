@@ -3,13 +3,12 @@
 In: an output folder. Out: its config, its Job. Does not know: why it goes on.
 """
 
-import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from raypipe.batch.job import Job
-from raypipe.batch.output import JOB_FILE, Output
+from raypipe.batch.output import Output
 from raypipe.config import RaypipeConfig, load_config
 from raypipe.errors import FAILURES, ConfigError
 
@@ -57,8 +56,5 @@ def job_of(output: Output, config: RaypipeConfig) -> Job:
     Raises:
         ConfigError: the folder holds no job.
     """
-    record = output.read_text(JOB_FILE)
-    if record is None:
-        raise ConfigError(f"{output.uri} holds no job: give the --output of a `raypipe run`")
-    job = json.loads(record)
+    job = output.read_job()
     return Job(job["manifest"], output.uri, config, limit=job.get("limit"))

@@ -5,7 +5,6 @@ In: an output folder, on disk or S3. Out: a RunStatus. Does not know: Ray, how i
 Everything comes from files; the run itself is not asked, so it may run anywhere.
 """
 
-import json
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -14,9 +13,8 @@ from raypipe.archive.manifest import read_manifest
 from raypipe.archive.storage import StorageConfig
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.committed import Committed
-from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output
+from raypipe.batch.output import ID_COLUMN, Output
 from raypipe.batch.progress import PROGRESS_FILE, ProgressRecord
-from raypipe.errors import ConfigError
 from raypipe.settings import Settings
 
 SILENT_AFTER_S = 60.0
@@ -54,10 +52,7 @@ def run_status(output: Output, storage: StorageConfig, now: datetime | None = No
     Raises:
         ConfigError: the folder holds no job.
     """
-    text = output.read_text(JOB_FILE)
-    if text is None:
-        raise ConfigError(f"{output.uri} holds no job: give the --output of a `raypipe run`")
-    job = json.loads(text)
+    job = output.read_job()
     listed = read_manifest(job["manifest"], storage, [ID_COLUMN]).num_rows
     total = listed if job.get("limit") is None else min(listed, job["limit"])
     committed = Committed(output)

@@ -139,7 +139,7 @@ def _advice(stages: Mapping[str, StageUse], run: RunConfig) -> str | None:
 
 
 def _stage_use(stage: str, seconds: float, wall_s: float, run: RunConfig) -> StageUse:
-    pools = {"detect": run.detect, "describe": run.describe}
+    pools = run.pools
     workers = seconds / wall_s if wall_s > 0 else 0.0
     share = workers / pools[stage].max_size if stage in pools else None
     return StageUse(seconds=seconds, busy_workers=workers, busy_share=share)

@@ -6,7 +6,6 @@ Every page of a result file carries a checksum, which is compared here; so a fil
 or cut off after it was written is found, wherever it lies.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 
@@ -15,12 +14,9 @@ from pydantic import Field
 
 from raypipe.archive.manifest import read_manifest
 from raypipe.archive.storage import StorageConfig
-from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output
-from raypipe.errors import ConfigError
+from raypipe.batch.output import ID_COLUMN, PENDING, Output, stem
 from raypipe.settings import Settings
 from raypipe.sink.schema import RESULT_SCHEMA
-
-_PENDING = ".pending.parquet"
 
 
 class Audit(Settings):
@@ -61,13 +57,13 @@ def verify(output: Output, storage: StorageConfig) -> Audit:
     """
     wanted = _wanted(output, storage)
     checkpoint = output.checkpoint_files()
-    pending = [_stem(f).removesuffix(".pending") for f in checkpoint if f.endswith(_PENDING)]
-    committed = set(_ids(output, (f for f in checkpoint if not f.endswith(_PENDING))))
+    pending = [stem(f).removesuffix(".pending") for f in checkpoint if f.endswith(PENDING)]
+    committed = set(_ids(output, (f for f in checkpoint if not f.endswith(PENDING))))
     counts: Counter[str] = Counter()
     damaged, other_schema, in_flight = {}, {}, []
     for file in output.result_files():
         name = file.rsplit("/", 1)[-1]
-        if _stem(file).startswith(tuple(pending)):
+        if stem(file).startswith(tuple(pending)):
             in_flight.append(name)
             continue
         table, fault = _checked(output, file)
@@ -94,10 +90,7 @@ def verify(output: Output, storage: StorageConfig) -> Audit:
 
 def _wanted(output: Output, storage: StorageConfig) -> set[str]:
     """The series that the last run was asked for."""
-    record = output.read_text(JOB_FILE)
-    if record is None:
-        raise ConfigError(f"{output.uri} holds no job: give the --output of a `raypipe run`")
-    job = json.loads(record)
+    job = output.read_job()
     keys = sorted(read_manifest(job["manifest"], storage, [ID_COLUMN])[ID_COLUMN].to_pylist())
     rows = {str(key) for key in keys[: job.get("limit")]}
     if job.get("limit") is not None:
@@ -132,7 +125,3 @@ def _ids(output: Output, files: Iterable[str]) -> Iterable[str]:
         table = output.read_rows(file, [ID_COLUMN])
         if table is not None:
             yield from table[ID_COLUMN].to_pylist()
-
-
-def _stem(file: str) -> str:
-    return file.rsplit("/", 1)[-1].removesuffix(".parquet")

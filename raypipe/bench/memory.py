@@ -18,6 +18,7 @@ import ray
 from pydantic import Field
 
 from raypipe.batch.cluster import start_ray
+from raypipe.batch.forecast import seconds_per_work
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
 from raypipe.bench.steady import run_steady
@@ -27,8 +28,6 @@ from raypipe.settings import Settings
 
 _SAMPLE_S = 1.0
 _MIB = 1024.0**2
-_RAMP = 0.15
-"""Share of the series left out at either end where the cost of one is measured."""
 
 
 class MemorySample(Settings):
@@ -107,13 +106,10 @@ def _run(
 
 def flowing(job: Job) -> float:
     """Seconds per series of a finished job between its ramp and its tail."""
-    finished = sorted(
-        row["timings"]["finished_at"].timestamp() for row in job.output.iterate_rows(["timings"])
+    rows = sorted(
+        job.output.iterate_rows(["timings"]), key=lambda row: row["timings"]["finished_at"]
     )
-    skipped = round(_RAMP * len(finished))
-    middle = np.asarray(finished[skipped : len(finished) - skipped])
-    slope, _ = np.polyfit(np.arange(len(middle)), middle - middle[0], 1)
-    return float(slope)
+    return seconds_per_work(rows, np.ones(len(rows)))
 
 
 def _sample(samples: list[MemorySample], stop: threading.Event) -> None:

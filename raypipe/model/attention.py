@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from raypipe.geometry import Geometry
 from raypipe.model.detector import Detector, stacks
-from raypipe.types import ModelInput
+from raypipe.types import HuArray, ModelInput
 
 
 def attention_map(
@@ -23,16 +23,22 @@ def attention_map(
     count, step = len(model_input.hu), detector.config.batch_slices
     parts = []
     for start in range(0, count, step):
-        levels = detector.run(stacks(model_input.hu, start, min(count, start + step))).attention
-        finest: NDArray[np.float32] = _sigmoid(levels[0][:, 0].numpy())
-        for level in levels[1:]:
-            coarse = _sigmoid(level[:, 0].numpy())
-            scale = finest.shape[1] // coarse.shape[1]
-            finest = np.maximum(finest, coarse.repeat(scale, axis=1).repeat(scale, axis=2))
-        parts.append(finest)
+        part = stacks(model_input.hu, start, min(count, start + step))
+        parts.append(attention_of(detector, part))
     found = np.concatenate(parts)
     z, y, x = found.shape
     return found, model_input.geometry.resized((z, y, x))
+
+
+def attention_of(detector: Detector, hu_bzhw: HuArray) -> NDArray[np.float32]:
+    """The same of slices with their neighbours, as Detector.run takes them: (B, y, x)."""
+    levels = detector.run(hu_bzhw).attention
+    finest: NDArray[np.float32] = _sigmoid(levels[0][:, 0].numpy())
+    for level in levels[1:]:
+        coarse = _sigmoid(level[:, 0].numpy())
+        scale = finest.shape[1] // coarse.shape[1]
+        finest = np.maximum(finest, coarse.repeat(scale, axis=1).repeat(scale, axis=2))
+    return finest
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

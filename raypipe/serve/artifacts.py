@@ -21,7 +21,6 @@ from raypipe.geometry import Geometry
 from raypipe.serve.store import JobStore, Row
 from raypipe.sink.dicom_json import attributes
 from raypipe.sink.nifti import nifti_bytes
-from raypipe.sink.report_pdf import report_pdf
 from raypipe.types import SeriesRef, Volume
 from raypipe.volume.assemble import to_volume
 
@@ -78,8 +77,3 @@ def keep_attention(
 ) -> None:
     """Write an attention map."""
     store.put(job_id, out(key, ATTENTION), nifti_bytes(values, geometry))
-
-
-def make_pdf(row: Row) -> bytes:
-    """The report of a row as a PDF."""
-    return report_pdf(row)

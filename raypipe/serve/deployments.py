@@ -80,10 +80,9 @@ class Detector:
     """Holds the network."""
 
     def __init__(self, config: ServeConfig) -> None:
-        self._config, pool = config.limited, config.pools.detector
-        self._store = JobStore(config.jobs.folder, self._config.archive.storage)
-        self._stage = Detect(self._config)
-        self._network: Any = None
+        limited, pool = config.limited, config.pools.detector
+        self._store = JobStore(config.jobs.folder, limited.archive.storage)
+        self._stage = Detect(limited)
         self._batch.set_max_batch_size(pool.max_batch)  # type: ignore[attr-defined]
         self._batch.set_batch_wait_timeout_s(pool.batch_wait_s)  # type: ignore[attr-defined]
 
@@ -103,13 +102,9 @@ class Detector:
         await asyncio.to_thread(self._attention, job_id, key, prepared)
 
     def _attention(self, job_id: str, key: str, prepared: Row) -> None:
-        from raypipe.model import attention, detector
+        from raypipe.model.attention import attention_map
 
-        if self._network is None:
-            self._network = detector.Detector(
-                self._config.detector, self._config.preprocess.fingerprint
-            )
-        values, grid = attention.attention_map(self._network, prepared["model_input"])
+        values, grid = attention_map(self._stage.detector, prepared["model_input"])
         artifacts.keep_attention(self._store, job_id, key, values, grid)
 
 

@@ -14,6 +14,7 @@ from raypipe.serve.auth import Caller
 from raypipe.serve.door import CallerIs, JobId, SeriesKey, problems
 from raypipe.serve.schemas import Report, findings_of, report_of
 from raypipe.serve.service import Service
+from raypipe.sink.report_pdf import report_pdf
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"], responses=problems())
 
@@ -87,7 +88,7 @@ async def pdf(
 ) -> Response:
     """The report as a PDF."""
     _, row = await Service.of(request).finished(job_id, series, caller)
-    content = await asyncio.to_thread(artifacts.make_pdf, row)
+    content = await asyncio.to_thread(report_pdf, row)
     return _attached(content, "application/pdf", row["series_key"], artifacts.PDF)
 
 

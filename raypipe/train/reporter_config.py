@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from raypipe.settings import Settings
+from raypipe.train.run_config import TrainRunConfig
 
 
 class SyntheticSource(Settings):
@@ -39,7 +40,7 @@ class PairsSource(Settings):
 Source = Annotated[SyntheticSource | PairsSource, Field(discriminator="kind")]
 
 
-class TrainReporterConfig(Settings):
+class TrainReporterConfig(TrainRunConfig):
     """A training run of a LoRA adapter for the report's language model."""
 
     name: str = Field(
@@ -47,7 +48,6 @@ class TrainReporterConfig(Settings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="of the run: its folder under `output`, and the id of its adapter",
     )
-    output: str = Field(description="folder or s3:// address for checkpoints, adapter and curves")
     language_model: str = Field(
         default="smollm2", description="as report.language_model: folder, hub id, or smollm2"
     )
@@ -96,10 +96,6 @@ class TrainReporterConfig(Settings):
     checkpoint_activations: bool = Field(
         default=False, description="compute layers again on the way back, for memory"
     )
-    workers: int = Field(default=1, gt=0, description="training processes")
-    threads: int = Field(default=1, gt=0, description="CPU threads of each worker")
-    use_gpu: bool = Field(default=False, description="one accelerator a worker")
-    max_failures: int = Field(default=3, ge=-1, description="restarts after a lost worker")
     checkpoint_every: int = Field(default=50, gt=0, description="steps between checkpoints")
     validation_examples: int = Field(
         default=50, gt=0, description="of the validation data, measured at each checkpoint"
@@ -111,7 +107,6 @@ class TrainReporterConfig(Settings):
         "grammar), whose facts are compared; slow on a CPU",
     )
     log_every: int = Field(default=5, gt=0, description="steps between points of the curves")
-    seed: int = Field(default=0, ge=0, description="of weights, order and dropout")
 
     @property
     def rows(self) -> int:

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raypipe.batch.case_views import CaseViewer, attention
+from raypipe.batch.case_views import CaseViewer
 from raypipe.batch.evaluation import Cohort, join, load_cohort, series_finder
 from raypipe.errors import ConfigError
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.truth import KnownSeries, KnownTruth
+from raypipe.model.attention import attention_of
 from raypipe.model.detector import Detector
 from raypipe.stages import geometry_of
-from raypipe.types import ModelInput
 from tests.batch.finished_run import FinishedRun, finished_run
 
 MEASURES = DetectionEvaluationConfig(match_iou=0.1, threshold=0.5)
@@ -129,12 +129,10 @@ def test_attention_of_other_weights_is_refused(run: FinishedRun, cohort: Cohort)
         CaseViewer(run.output, cohort, config, MEASURES).of_labels(cohort.labels)
 
 
-def test_attention_is_the_highest_over_the_levels(run: FinishedRun, cohort: Cohort) -> None:
+def test_attention_is_the_highest_over_the_levels(run: FinishedRun) -> None:
     detector = Detector(run.config.detector, run.config.preprocess.fingerprint)
     hu = np.random.default_rng(0).integers(-900, 300, (3, 256, 256)).astype(np.int16)
-    geometry = geometry_of(next(iter(cohort.rows.values()))).resized(hu.shape)
-    fingerprint = run.config.preprocess.fingerprint
-    heat = attention(detector, ModelInput(hu=hu, geometry=geometry, fingerprint=fingerprint), 1)
+    (heat,) = attention_of(detector, hu[None])
     levels = detector.run(hu[None]).attention
     best = max(float(level.max()) for level in levels)
     assert heat.shape == tuple(levels[0].shape[2:])

@@ -1,14 +1,13 @@
 import threading
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from raypipe.model.checkpoint import load_checkpoint
 from raypipe.train.dataset import SampleStore
 from raypipe.train.detector_config import TrainDetectorConfig
 from raypipe.train.detector_loop import TrainResult, train_detector
+from tests.train.lost_worker import kill_after_first_checkpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -50,30 +49,12 @@ def test_weights_and_curves_are_left_behind(store: SampleStore, tmp_path: Path) 
 
 def test_a_killed_worker_goes_on_from_its_checkpoint(store: SampleStore, tmp_path: Path) -> None:
     killed: list[int] = []
-    watcher = threading.Thread(target=_kill_after_first_checkpoint, args=(tmp_path, killed))
+    watcher = threading.Thread(
+        target=kill_after_first_checkpoint, args=(tmp_path / "detector", killed)
+    )
     watcher.start()
     result = train_detector(config(store, tmp_path, steps=16, checkpoint_every=4))
     watcher.join(timeout=60)
     assert killed
     assert result.metrics["step"] in {4.0, 8.0, 12.0, 16.0}  # of the best checkpoint
     assert (tmp_path / "detector" / "weights.safetensors").is_file()
-
-
-def _kill_after_first_checkpoint(output: Path, killed: list[int]) -> None:
-    """SIGKILL the training worker of this test's own Ray, once."""
-    import ray
-
-    session = Path(ray._private.worker._global_node.get_session_dir_path()).name
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline:
-        if list(output.glob("detector/checkpoint*/state.pt")):
-            for process in psutil.process_iter(["cmdline"]):
-                line = " ".join(process.info["cmdline"] or [])
-                if "RayTrainWorker" not in line:
-                    continue
-                above = " ".join(p for q in process.parents() for p in q.cmdline())
-                if session in above:
-                    process.kill()
-                    killed.append(process.pid)
-                    return
-        time.sleep(0.2)
