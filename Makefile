@@ -18,7 +18,7 @@ AGREE := ray|pyarrow|numpy|scipy|pydantic|pydantic-core|cloudpickle|protobuf|grp
 .PHONY: demo test test-slow lint viewer lock audit clean
 
 demo: $(READY)
-	$(VENV)/bin/raypipe demo --output out/demo
+	$(VENV)/bin/raypipe demo --config configs/tiny.yaml --output out/demo
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

@@ -137,6 +137,12 @@ class RunConfig(Settings):
         description="Address of a Ray cluster; null joins the one of the environment variable "
         "RAY_ADDRESS, or starts Ray on this machine.",
     )
+    nodes_limit_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long a job waits for an autoscaler to start the nodes that its actors "
+        "need; then it is refused.",
+    )
     object_store_gib: float | None = Field(
         None, gt=0, description="Object store of a Ray started here, in GiB; Ray's default if null."
     )

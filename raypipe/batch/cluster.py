@@ -6,13 +6,16 @@ Does not know: the graph, the data.
 
 import logging
 import os
+import time
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from raypipe.config import RunConfig
 from raypipe.errors import ConfigError
 
+_LOOK_S = 1.0
 _FILTER_CPUS = 1.0
 """Ray Data's own actor that leaves out what is done already, while a job resumes."""
 
@@ -52,13 +55,32 @@ def _local_options(run: RunConfig) -> dict[str, Any]:
 
 
 def _check_room(run: RunConfig) -> None:
+    limit = time.monotonic() + run.nodes_limit_s
+    while (lacks := _lacks(run)) and time.monotonic() < limit:
+        _ask_for_nodes(run)
+        time.sleep(_LOOK_S)
+    if run.nodes_limit_s:
+        request_resources(bundles=[])  # else the nodes would stay after the job
+    if lacks:
+        raise ConfigError(
+            f"run.detect and run.describe ask for {lacks} (one loading task and Ray's resume "
+            "filter included): lower min_size, cpus or gpus, add nodes, or let run.nodes_limit_s "
+            "wait for nodes that an autoscaler starts"
+        )
+
+
+def _lacks(run: RunConfig) -> str:
     have = ray.cluster_resources()
     cpus = _actor_cpus(run) + run.load.cpus + _FILTER_CPUS
     gpus = sum(pool.gpus * pool.min_size for pool in run.pools.values())
-    for name, need, key in (("CPUs", cpus, "CPU"), ("GPUs", gpus, "GPU")):
-        if need > have.get(key, 0.0):
-            raise ConfigError(
-                f"run.detect and run.describe ask for {need:g} logical {name} (one loading task "
-                f"and Ray's resume filter included), the cluster has {have.get(key, 0.0):g}: "
-                f"lower min_size, cpus or gpus, or add nodes"
-            )
+    return ", ".join(
+        f"{need:g} logical {name}, the cluster has {have.get(key, 0.0):g}"
+        for name, need, key in (("CPUs", cpus, "CPU"), ("GPUs", gpus, "GPU"))
+        if need > have.get(key, 0.0)
+    )
+
+
+def _ask_for_nodes(run: RunConfig) -> None:
+    pools = [pool for pool in run.pools.values() for _ in range(pool.min_size)]
+    actors = [{"CPU": pool.cpus, "GPU": pool.gpus} for pool in pools]
+    request_resources(bundles=[*actors, {"CPU": run.load.cpus}, {"CPU": _FILTER_CPUS}])

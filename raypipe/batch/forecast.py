@@ -153,7 +153,7 @@ def calibrate(
     work = stages.sum(axis=1)
     base_s, voxel_s = _line(size, work)
     fitted = base_s + voxel_s * size
-    per_work = seconds_per_work(done, fitted)
+    per_work = _seconds_per_work(done, fitted)
     residual = (work - fitted).std() / math.sqrt(len(done)) / work.mean()
     return Calibration(
         base_s=base_s,
@@ -165,7 +165,7 @@ def calibrate(
     )
 
 
-def seconds_per_work(done: Sequence[Mapping[str, Any]], work: NDArray[np.float64]) -> float:
+def _seconds_per_work(done: Sequence[Mapping[str, Any]], work: NDArray[np.float64]) -> float:
     """Seconds of the clock for a unit of work while a job flows, without its ramp and tail.
 
     Args:

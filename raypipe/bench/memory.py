@@ -3,22 +3,18 @@
 In: two archive sizes. Out: memory over time of both runs, and seconds per series of both.
 Does not know: what a stage does.
 
-A series costs what the job takes per series while it flows: a line through the finish times of
-the middle series. Ramp and tail last as long in a job of 100 series as in one of a million, so
-that a cost over the whole time would say how long they are; it is told beside.
+A series costs the time of the job, from the moment when every pool is up, over the number of its
+series. A short job's time varies by a few percent, so that it runs three times: the median counts.
 """
 
 import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import ray
-from pydantic import Field
 
 from raypipe.batch.cluster import start_ray
-from raypipe.batch.forecast import seconds_per_work
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
 from raypipe.bench.steady import run_steady
@@ -27,6 +23,7 @@ from raypipe.phantom import write_bulk_archive
 from raypipe.settings import Settings
 
 _SAMPLE_S = 1.0
+_SHORT_RUNS = 3
 _MIB = 1024.0**2
 
 
@@ -43,12 +40,11 @@ class MemoryRun(Settings):
 
     series: int
     seconds: float
-    seconds_per_series: float = Field(description="while the job flows: without ramp and tail")
     samples: list[MemorySample]
 
     @property
-    def whole_seconds_per_series(self) -> float:
-        """Ramp and tail of the job included."""
+    def seconds_per_series(self) -> float:
+        """The time of the job over the number of its series."""
         return self.seconds / self.series
 
     def peak(self, field: str, first: float, last: float) -> float:
@@ -75,7 +71,9 @@ def bench_memory(
 ) -> MemoryResult:
     """Run the job over two archives of different length; start-up is left out."""
     start_ray(config.run)
-    short, long = (_run(folder / str(n), config, n, shape_zyx) for n in sizes)
+    shorts = [_run(folder / f"short{k}", config, sizes[0], shape_zyx) for k in range(_SHORT_RUNS)]
+    short = sorted(shorts, key=lambda run: run.seconds)[_SHORT_RUNS // 2]
+    long = _run(folder / "long", config, sizes[1], shape_zyx)
     return MemoryResult(
         short=short,
         long=long,
@@ -99,17 +97,7 @@ def _run(
     finally:
         stop.set()
         sampler.join()
-    return MemoryRun(
-        series=series, seconds=seconds, seconds_per_series=flowing(job), samples=samples
-    )
-
-
-def flowing(job: Job) -> float:
-    """Seconds per series of a finished job between its ramp and its tail."""
-    rows = sorted(
-        job.output.iterate_rows(["timings"]), key=lambda row: row["timings"]["finished_at"]
-    )
-    return seconds_per_work(rows, np.ones(len(rows)))
+    return MemoryRun(series=series, seconds=seconds, samples=samples)
 
 
 def _sample(samples: list[MemorySample], stop: threading.Event) -> None:

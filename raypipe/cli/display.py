@@ -264,10 +264,7 @@ def show_memory_bench(result: MemoryResult) -> None:
             table.add_row(str(run.series), field.removesuffix("_mib").replace("_", " "), *fifths)
     console.print(table)
     for run in (result.short, result.long):
-        console.print(
-            f"{run.series} series: {run.seconds_per_series:.4f} s per series, "
-            f"{run.whole_seconds_per_series:.4f} with ramp and tail"
-        )
+        console.print(f"{run.series} series: {run.seconds_per_series:.4f} s per series")
     console.print(f"[bold]cost per series, long over short: {result.cost_ratio:.3f}[/]")
 
 

@@ -120,6 +120,15 @@ def try_folder(
         return "", traceback.format_exc(limit=-8)
 
 
+def peak_memory_mib() -> float:
+    """The highest resident memory of this process since its program started.
+
+    Not ru_maxrss, which a new process inherits from the one that started it.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 def _prepared(seeds: Path, work: Path, number: int) -> str:
     """Write the files of a number; what was done to them."""
     what, files, _ = damaged_series(seeds, number)
@@ -140,10 +149,14 @@ def _child(connection: Connection, seeds: Path, work: Path) -> None:
         started = time.perf_counter()
         result, bug = try_folder(folder or work / "in", work, mode)
         seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         connection.send(
             Outcome(
-                number=number, what=what, result=result, bug=bug, seconds=seconds, peak_mib=peak
+                number=number,
+                what=what,
+                result=result,
+                bug=bug,
+                seconds=seconds,
+                peak_mib=peak_memory_mib(),
             )
         )
 

@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import resource
 import socket
 import stat
 import struct
@@ -20,7 +19,7 @@ from raypipe.archive.manifest import series_ref
 from raypipe.archive.read import ArchiveConfig, decode_series
 from raypipe.errors import SeriesError
 from tests.archive.ct_files import ct_dataset, tissue, write_ct
-from tests.archive.fuzz_run import Guard
+from tests.archive.fuzz_run import Guard, peak_memory_mib
 from tests.archive.hostile_files import bomb, ct_bytes, endings, load, scan_into, zipped
 
 MAX_PEAK_MIB = 500
@@ -233,9 +232,9 @@ class TestSizes:
             (source / f"{i:03d}").mkdir()
             for k in range(1000):
                 (source / f"{i:03d}" / f"{k:04d}").touch()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory_mib()
         summary = build_index(str(source), str(tmp_path / "m"), IndexConfig())
-        grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        grown_mib = peak_memory_mib() - before
         sys.stdout.write(f"\n100,000 files: {summary.seconds:.1f} s, {grown_mib:.0f} MiB\n")
         assert summary.series == 100_000 and summary.bytes_read == 0
         assert summary.reason_counts == {"not_an_image": 100_000}
