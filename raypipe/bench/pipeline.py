@@ -1,25 +1,44 @@
-"""The archive job against a plain single-process loop over the same stages.
+"""The archive job against a plain single-process loop over the same stages, and other engines.
 
-In: a number of phantom series. Out: seconds of both, and the job's time over the ideal, which is
-the loop's time divided by the cores. Start-up of Ray, networks and engines is left out of both.
-Does not know: what a stage does.
+In: a number of phantom series. Out: seconds of all, and the job's time over the ideal, which is
+the loop's time divided by the cores. Start-up of Ray, networks and engines is left out of all.
+Does not know: what a stage does, how a peer is driven.
 """
 
+import pickle
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow.parquet as pq
+from pydantic import Field
 
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
 from raypipe.bench.machine import cores, machine
-from raypipe.bench.steady import run_steady
+from raypipe.bench.pipeline_peers import Peer, Work
+from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
-from raypipe.errors import Status
+from raypipe.errors import ConfigError, RaypipeError, Status
 from raypipe.phantom import write_bulk_archive
 from raypipe.settings import Settings
 from raypipe.stages import Describe, Detect, Load, Prepare, Row
+
+
+class PeerTime(Settings):
+    """The same stages under another engine."""
+
+    name: str
+    seconds: float
+    runs_s: list[float]
+    ratio: float = Field(description="over the seconds of raypipe's job; medians")
+    same_rows: float = Field(description="share of rows with the job's findings and report")
 
 
 class PipelineResult(Settings):
@@ -34,13 +53,20 @@ class PipelineResult(Settings):
     ratio_to_ideal: float
     loop_runs_s: list[float]
     job_runs_s: list[float]
+    peers: list[PeerTime]
     machine: dict[str, str | int]
 
 
 def bench_pipeline(
-    folder: Path, config: RaypipeConfig, *, series: int, shape_zyx: tuple[int, int, int], runs: int
+    folder: Path,
+    config: RaypipeConfig,
+    *,
+    series: int,
+    shape_zyx: tuple[int, int, int],
+    runs: int,
+    peers: Sequence[str] = (),
 ) -> PipelineResult:
-    """Run loop and job in turn on the same phantom series.
+    """Run loop, job and peers in turn on the same phantom series.
 
     Args:
         folder: where archive, manifest and results go; must be empty.
@@ -49,15 +75,28 @@ def bench_pipeline(
         series: how many.
         shape_zyx: voxels of a series.
         runs: repetitions of each.
+        peers: other engines. Each of their workers runs all stages, so they need report.engine
+            template: a language model a worker would not be what anybody does.
+
+    Raises:
+        ConfigError: an unknown peer, or peers with another engine of reports.
+        RaypipeError: a peer's process failed; the message names its log.
     """
+    known = get_args(Peer)
+    if unknown := [name for name in peers if name not in known]:
+        raise ConfigError(f"bench pipeline: no peer {unknown[0]!r}; there are {', '.join(known)}")
+    if peers and config.report.engine != "template":
+        raise ConfigError("bench pipeline: --peer needs --set report.engine=template")
     archive = folder / "archive"
     write_bulk_archive(archive, n_series=series, seed=0, shape_zyx=shape_zyx)
     source = str(folder / "manifest")
     build_index(str(archive), source, config.index, lambda done, total, size: None)
     alone = _one_thread(config)
     loops = [_time_loop(source, alone) for _ in range(runs)]
-    jobs = [run_steady(Job(source, str(folder / f"job-{i}"), config)) for i in range(runs)]
-    loop_s, job_s = statistics.median(t for t, _ in loops), statistics.median(jobs)
+    jobs = [Job(source, str(folder / f"job-{i}"), config) for i in range(runs)]
+    jobs_s = [run_steady(job) for job in jobs]
+    loop_s, job_s = statistics.median(t for t, _ in loops), statistics.median(jobs_s)
+    rows = {row["series_key"]: _lasting(row) for row in jobs[0].output.iterate_rows()}
     return PipelineResult(
         series=series,
         cores=cores(),
@@ -67,7 +106,8 @@ def bench_pipeline(
         job_s=job_s,
         ratio_to_ideal=job_s / (loop_s / cores()),
         loop_runs_s=[t for t, _ in loops],
-        job_runs_s=jobs,
+        job_runs_s=jobs_s,
+        peers=[_time_peer(folder, name, source, config, runs, job_s, rows) for name in peers],
         machine=machine(),
     )
 
@@ -97,3 +137,41 @@ def _time_loop(manifest: str, config: RaypipeConfig) -> tuple[float, dict[str, f
         describe.close()
     assert all(row["status"] == Status.OK for row in done), "a phantom series was not ok"
     return seconds, {s: sum(row["timings"][s] for row in done) for s in STAGES}
+
+
+def _time_peer(
+    folder: Path,
+    name: str,
+    source: str,
+    config: RaypipeConfig,
+    runs: int,
+    job_s: float,
+    rows: dict[str, Row],
+) -> PeerTime:
+    told, log = folder / f"{name}.pickle", folder / f"{name}.log"
+    told.write_bytes(
+        pickle.dumps(Work.model_validate({"peer": name, "manifest": source, "config": config}))
+    )
+    times, same = [], []
+    for i in range(runs):
+        done = folder / f"{name}-{i}.parquet"
+        command = [sys.executable, "-m", "raypipe.bench.pipeline_peers", str(told), str(done)]
+        with log.open("w") as stream:
+            code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+        if code:
+            raise RaypipeError(f"bench pipeline: {name} ended with {code}; its log is {log}")
+        table = pq.read_table(done).to_pylist()
+        times.append(seconds_of(table))
+        same += [_lasting(row) == rows[row["series_key"]] for row in table]
+    seconds = statistics.median(times)
+    return PeerTime(
+        name=name,
+        seconds=seconds,
+        runs_s=times,
+        ratio=seconds / job_s,
+        same_rows=sum(same) / len(same),
+    )
+
+
+def _lasting(row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in ("status", "reason", "findings", "report")}

@@ -4,6 +4,9 @@ In: a Job. Out: seconds from the first series read to the last row, all actors u
 Does not know: what is measured against what.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import ray
 
 from raypipe.batch.job import Job
@@ -19,7 +22,12 @@ def run_steady(job: Job) -> float:
         job.run(lambda progress: None)
     finally:
         context.wait_for_min_actors_s = before
-    timings = [row["timings"] for row in job.output.iterate_rows(["timings"])]
+    return seconds_of(job.output.iterate_rows(["timings"]))
+
+
+def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds from when the first of finished rows was begun to when the last was done."""
+    timings = [row["timings"] for row in rows]
     started = min(t["started_at"] for t in timings)
     seconds: float = (max(t["finished_at"] for t in timings) - started).total_seconds()
     return seconds

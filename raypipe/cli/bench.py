@@ -50,12 +50,23 @@ def pipeline(
     slices: Slices = 16,
     pixels: Pixels = 512,
     runs: Annotated[int, typer.Option(min=1, help="Repetitions of loop and job.")] = 3,
+    peers: Annotated[
+        list[str] | None,
+        typer.Option("--peer", help="dataloader (of torch), daft or spark; repeatable."),
+    ] = None,
     folder: Folder = None,
     json: Json = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """The job against a plain single-process loop over the same stages on the same cores."""
+    """The job against a plain single-process loop over the same stages on the same cores.
+
+    Peers need --set report.engine=template, and daft and pyspark (with Java) on the Python path:
+
+        pip install --no-deps --target out/peers daft==0.7.26 pyspark==4.3.0 py4j==0.10.9.9
+        PYTHONPATH=out/peers raypipe bench pipeline --series 48 --runs 3
+            --set report.engine=template --peer dataloader --peer daft --peer spark
+    """
     from raypipe.bench.pipeline import bench_pipeline
     from raypipe.cli.display import show_pipeline_bench
     from raypipe.config import load_config
@@ -66,6 +77,7 @@ def pipeline(
         series=series,
         shape_zyx=(slices, pixels, pixels),
         runs=runs,
+        peers=peers or (),
     )
     show_pipeline_bench(result)
     if json is not None:

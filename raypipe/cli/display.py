@@ -249,6 +249,11 @@ def show_pipeline_bench(result: PipelineResult) -> None:
     table.add_row("ideal: loop over the cores", f"{result.ideal_s:.2f}", "")
     table.add_row("raypipe job", f"{result.job_s:.2f}", _times(result.job_runs_s))
     table.add_row("[bold]job over ideal[/]", f"[bold]{result.ratio_to_ideal:.3f}[/]", "")
+    for peer in result.peers:
+        table.add_row(
+            f"the same stages under {peer.name}", f"{peer.seconds:.2f}", _times(peer.runs_s)
+        )
+        table.add_row("  over the job", f"{peer.ratio:.3f}", f"rows equal: {peer.same_rows:.0%}")
     console.print(table)
 
 

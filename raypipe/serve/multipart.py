@@ -25,6 +25,8 @@ from raypipe.serve.problems import Problem
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _ZIP_MAGIC = b"PK\x03\x04"
+_AT_ONCE = 1 << 20
+"""Bytes that one turn of the parser takes: a turn costs a change of threads."""
 _MAX_FIELD = 4096
 _MAX_FIELDS = 8
 
@@ -93,19 +95,33 @@ async def receive(
 async def _feed(
     chunks: AsyncIterator[bytes], parser: MultipartParser, sink: "_Sink", limits: BodyLimits
 ) -> None:
-    """Push every chunk through the parser, within size and patience."""
+    """Push every chunk through the parser, within size and patience; many small ones at once."""
+    held: list[bytes] = []
+    size = 0
     while True:
         try:
             chunk = await asyncio.wait_for(anext(chunks), limits.idle_s)
         except StopAsyncIteration:
-            return
+            break
         except TimeoutError as error:
             raise Problem(408, "too_slow", f"no byte came for {limits.idle_s:g} s") from error
         sink.received.byte_size += len(chunk)
         if sink.received.byte_size > limits.max_bytes:
             raise too_large(limits.max_bytes)
-        if chunk:
-            await asyncio.to_thread(parser.write, chunk)  # writes files: others go on meanwhile
+        held.append(chunk)
+        size += len(chunk)
+        if size >= _AT_ONCE:
+            await _write(parser, held)
+            size = 0
+    await _write(parser, held)
+
+
+async def _write(parser: MultipartParser, held: list[bytes]) -> None:
+    """Parse what is held, in a thread: it writes files, and others go on meanwhile."""
+    content = b"".join(held)
+    held.clear()
+    if content:
+        await asyncio.to_thread(parser.write, content)
 
 
 def too_large(max_bytes: int) -> Problem:

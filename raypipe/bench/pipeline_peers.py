@@ -1,0 +1,150 @@
+"""The stages of the archive job under another engine, in a process of its own.
+
+    python -m raypipe.bench.pipeline_peers WORK.pickle DONE.parquet
+
+In: a Work: engine, manifest, config. Out: the finished rows as Parquet, whose timings say how long
+it took. Does not know: what is compared with what.
+
+Each engine is used as its documentation shows it, with one worker a core. Networks are loaded
+before the first series is read, as they are where raypipe's job is measured.
+
+    dataloader  workers of torch load and prepare, the main process detects and describes
+    daft        a class of all four stages, one process a core
+    spark       all four stages in a function of map(), the networks kept in its Python workers
+"""
+
+import multiprocessing
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raypipe.archive.manifest import read_manifest
+from raypipe.bench.machine import cores
+from raypipe.config import RaypipeConfig
+from raypipe.settings import Settings
+from raypipe.sink.schema import RESULT_SCHEMA, to_table
+from raypipe.stages import Describe, Detect, Load, Prepare, Row
+
+Peer = Literal["dataloader", "daft", "spark"]
+
+
+class Work(Settings):
+    """What one process does."""
+
+    peer: Peer
+    manifest: str
+    config: RaypipeConfig
+
+
+def work(told: Work) -> list[Row]:
+    """Every row of the manifest, finished."""
+    rows = read_manifest(told.manifest, told.config.archive.storage).to_pylist()
+    by: dict[Peer, Callable[[list[Row], RaypipeConfig], list[Row]]] = {
+        "dataloader": _by_dataloader,
+        "daft": _by_daft,
+        "spark": _by_spark,
+    }
+    return by[told.peer](rows, told.config)
+
+
+class _Loaded:
+    """A data set of torch: a row of the manifest, loaded and prepared."""
+
+    def __init__(self, rows: list[Row], config: RaypipeConfig) -> None:
+        self._rows, self._load, self._prepare = rows, Load(config), Prepare(config)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self._prepare(self._load(self._rows[index]))
+
+
+def _by_dataloader(rows: list[Row], config: RaypipeConfig) -> list[Row]:
+    from torch.utils.data import DataLoader
+
+    detect, describe = Detect(config), Describe(config)
+    loader: Any = DataLoader(
+        _Loaded(rows, config),  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=cores(),
+        multiprocessing_context=multiprocessing.get_context("spawn"),
+    )
+    done: list[Row] = []
+    batch: list[Row] = []
+    for row in loader:
+        batch.append(detect(row))
+        if len(batch) == config.run.describe.batch_series:
+            done += describe(batch)
+            batch = []
+    done += describe(batch)
+    describe.close()
+    return done
+
+
+@cache
+def _every_stage(told: bytes) -> Callable[[Row], Row]:
+    """All four stages of a pickled config, loaded once in a process."""
+    settings: RaypipeConfig = pickle.loads(told)
+    one = settings.detector.model_copy(update={"threads": 1})
+    settings = settings.model_copy(update={"detector": one})
+    load, prepare = Load(settings), Prepare(settings)
+    detect, describe = Detect(settings), Describe(settings)
+    return lambda row: describe([detect(prepare(load(row)))])[0]
+
+
+def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
+    import daft
+
+    @daft.cls(max_concurrency=cores(), use_process=True)
+    class Stages:
+        def __init__(self, told: bytes) -> None:
+            self._finish = _every_stage(told)
+
+        @daft.method(return_dtype=daft.DataType.python())
+        def finish(self, row: Row) -> Row:
+            return self._finish(row)
+
+    stages = Stages(pickle.dumps(config))
+    series = daft.Series.from_pylist(rows, dtype=daft.DataType.python())
+    # one series a morsel: else a worker would take all of so few rows
+    frame = daft.from_pydict({"row": series}).into_batches(1)
+    return list(frame.select(stages.finish(frame["row"]).alias("row")).to_pydict()["row"])
+
+
+def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
+    from pyspark.sql import SparkSession
+
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    session = (
+        SparkSession.builder.master(f"local[{cores()}]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.host", "127.0.0.1")
+        .getOrCreate()
+    )
+    told = pickle.dumps(config)
+
+    def warm(_: int) -> Iterator[int]:
+        _every_stage(told)
+        return iter(())
+
+    def finish(row: Row) -> Row:
+        return _every_stage(told)(row)
+
+    context = session.sparkContext
+    context.parallelize(range(cores()), cores()).foreach(warm)
+    done: list[Row] = context.parallelize(rows, len(rows)).map(finish).collect()
+    session.stop()
+    return done
+
+
+if __name__ == "__main__":
+    table: pa.Table = to_table(work(pickle.loads(Path(sys.argv[1]).read_bytes())), RESULT_SCHEMA)
+    pq.write_table(table, sys.argv[2])
