@@ -145,6 +145,14 @@ def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
     return done
 
 
+def main(told: str, done: str) -> None:
+    """Do what a pickled Work tells, write the rows."""
+    table: pa.Table = to_table(work(pickle.loads(Path(told).read_bytes())), RESULT_SCHEMA)
+    pq.write_table(table, done)
+
+
 if __name__ == "__main__":
-    table: pa.Table = to_table(work(pickle.loads(Path(sys.argv[1]).read_bytes())), RESULT_SCHEMA)
-    pq.write_table(table, sys.argv[2])
+    # by the module's own name: workers cannot find what is defined in __main__
+    from raypipe.bench import pipeline_peers
+
+    pipeline_peers.main(*sys.argv[1:3])
