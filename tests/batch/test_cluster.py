@@ -38,7 +38,7 @@ def _driver(head: Cluster, limit_s: float) -> "subprocess.Popen[str]":
 def test_a_job_waits_for_nodes_that_are_being_started(head: Cluster) -> None:
     refused = _driver(head, 2)
     _, error = refused.communicate(timeout=120)
-    assert refused.returncode == 1 and "the cluster has 1:" in error
+    assert refused.returncode == 1 and "logical CPUs, the cluster has 1 (" in error
     waiting = _driver(head, 120)
     time.sleep(8)
     assert waiting.poll() is None, "it did not wait"
