@@ -108,7 +108,7 @@ def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
         def __init__(self, told: bytes) -> None:
             self._finish = _every_stage(told)
 
-        @daft.method(return_dtype=daft.DataType.python())
+        @daft.method(return_dtype=daft.DataType.python())  # type: ignore[untyped-decorator]
         def finish(self, row: Row) -> Row:
             return self._finish(row)
 

@@ -64,8 +64,8 @@ def pipeline(
     Peers need --set report.engine=template, and daft and pyspark (with Java) on the Python path:
 
         pip install --no-deps --target out/peers daft==0.7.26 pyspark==4.3.0 py4j==0.10.9.9
-        PYTHONPATH=out/peers raypipe bench pipeline --series 48 --runs 3
-            --set report.engine=template --peer dataloader --peer daft --peer spark
+        PYTHONPATH=out/peers raypipe bench pipeline --series 48 --set report.engine=template
+            --set run.detect.min_size=2 --peer dataloader --peer daft --peer spark
     """
     from raypipe.bench.pipeline import bench_pipeline
     from raypipe.cli.display import show_pipeline_bench

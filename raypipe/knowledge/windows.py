@@ -4,6 +4,7 @@ In: HU as a numpy array or a torch tensor. Out: the same kind, from 0 to 1.
 Does not know: grids, files, networks.
 """
 
+from collections.abc import Iterable
 from typing import Protocol, Self, TypeVar
 
 from pydantic import model_validator
@@ -53,3 +54,24 @@ BRAIN = Window(name="brain", low_hu=0.0, high_hu=80.0)
 
 NETWORK_WINDOWS = (LUNG, SOFT_TISSUE, BONE)
 """The three channels that the networks see by default."""
+
+_ORGAN_WINDOWS = {
+    "lung": LUNG,
+    "airway": LUNG,
+    "brain": BRAIN,
+    "ventricle": BRAIN,
+    "subdural_space": BRAIN,
+    "epidural_space": BRAIN,
+    "subarachnoid_space": BRAIN,
+    "skull": BONE,
+    "spine": BONE,
+    "rib": BONE,
+    "bone": BONE,
+}
+
+
+def anatomy_window(anatomy: Iterable[str]) -> Window:
+    """The window in which people look at what occurs in this anatomy (ids of the graph)."""
+    return next(
+        (_ORGAN_WINDOWS[organ] for organ in anatomy if organ in _ORGAN_WINDOWS), SOFT_TISSUE
+    )

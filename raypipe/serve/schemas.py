@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from raypipe.knowledge.graph import load_graph
+from raypipe.knowledge.windows import anatomy_window
 from raypipe.serve.store import JobRecord, Row, SeriesState
 
 JOB_ID = "20be1c7f9a6d4a0f9b7c1e2d3f405162"
@@ -133,9 +134,14 @@ def report_of(row: Row) -> Report:
 
 
 def findings_of(row: Row) -> list[dict[str, Any]]:
-    """The findings of a row, each with the name that people read."""
+    """The findings of a row, each with the name that people read and the HU window to see it in."""
     graph = load_graph()
-    return [finding | {"name": graph.finding(finding["label"]).name} for finding in row["findings"]]
+    told = []
+    for finding in row["findings"]:
+        known = graph.finding(finding["label"])
+        window = anatomy_window(known.occurs_in).name
+        told.append(finding | {"name": known.name, "window": window})
+    return told
 
 
 class Analysis(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from raypipe.geometry import Box
 from raypipe.knowledge.graph import load_graph
-from raypipe.knowledge.windows import BONE, BRAIN, LUNG, SOFT_TISSUE, Window
+from raypipe.knowledge.windows import BRAIN, SOFT_TISSUE, Window, anatomy_window
 from raypipe.settings import Settings
 from raypipe.sink.pictures import Plane, Viewer, around, grey_window, montage
 from raypipe.sink.plain_words import flag_words, reason_words, spaced
@@ -47,20 +47,6 @@ _CLASS_WORDS = {
     "water": "-9 to 20 HU",
     "between": "21 to 69 HU",
     "hyperattenuating": "70 HU and more",
-}
-
-_ORGAN_WINDOWS = {
-    "lung": LUNG,
-    "airway": LUNG,
-    "brain": BRAIN,
-    "ventricle": BRAIN,
-    "subdural_space": BRAIN,
-    "epidural_space": BRAIN,
-    "subarachnoid_space": BRAIN,
-    "skull": BONE,
-    "spine": BONE,
-    "rib": BONE,
-    "bone": BONE,
 }
 
 
@@ -186,8 +172,7 @@ def _label_name(label: str) -> str:
 @cache
 def _label_window(label: str) -> Window:
     known = load_graph().findings.get(label)
-    organs = known.occurs_in if known else ()
-    return next((_ORGAN_WINDOWS[o] for o in organs if o in _ORGAN_WINDOWS), SOFT_TISSUE)
+    return anatomy_window(known.occurs_in if known else ())
 
 
 def _report_view(report: Row | None, known: set[str]) -> View | None:

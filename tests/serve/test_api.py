@@ -20,6 +20,7 @@ def test_a_job_runs_and_tells_how_far_it_is(client: httpx.Client, job: dict[str,
     findings = client.get(f"v1/jobs/{job['id']}/findings").json()
     assert report["series_key"] == series["series_key"]
     ids = {f["finding_id"] for f in findings}
+    assert {f["window"] for f in findings} <= {"lung", "soft_tissue", "bone", "brain"}
     cited = {i for s in report["sentences"] for i in s["finding_ids"]}
     assert cited == ids and report["impression"] and report["technique"]
 
