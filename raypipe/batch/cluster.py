@@ -1,4 +1,4 @@
-"""Join or start Ray, and refuse a job that the cluster has no room for.
+"""Join or start Ray, refuse a job that the cluster has no room for, read what workers died of.
 
 In: a RunConfig. Out: an initialised Ray, or a ConfigError.
 Does not know: the graph, the data.
@@ -6,14 +6,16 @@ Does not know: the graph, the data.
 
 import logging
 import os
+import re
 import time
 from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
 
 from raypipe.config import RunConfig
-from raypipe.errors import ConfigError
+from raypipe.errors import ConfigError, RaypipeError
 
 _LOOK_S = 1.0
 _FILTER_CPUS = 1.0
@@ -41,6 +43,15 @@ def start_ray(run: RunConfig) -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     _check_room(run)
+
+
+def told_by_worker(error: BaseException) -> RaypipeError | None:
+    """Our own error that took a worker down, from the text that Ray hands on of it."""
+    found = re.findall(r"^raypipe\.errors\.(\w+): (.+)$", str(error), re.MULTILINE)
+    if not isinstance(error, RayError) or not found:
+        return None
+    name, message = found[-1]
+    return RaypipeError(message) if name != ConfigError.__name__ else ConfigError(message)
 
 
 def _local_options(run: RunConfig) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from raypipe.archive.index import IndexSummary, build_index
 from raypipe.archive.manifest import part_files, read_manifest
 from raypipe.archive.storage import filesystem_for
 from raypipe.batch.attempts import Attempts
-from raypipe.batch.cluster import start_ray
+from raypipe.batch.cluster import start_ray, told_by_worker
 from raypipe.batch.committed import Committed
 from raypipe.batch.executor_watch import ExecutorWatch
 from raypipe.batch.gate import Clock, open_gate, utc_now
@@ -160,10 +160,13 @@ class Job:
                 graph.write_parquet(
                     self.output.results, filesystem=self.output.filesystem, write_page_checksum=True
                 )
-        except BaseException:
+        except BaseException as error:
             self._attempts.forgive()
             if monitor.stopped is not None:
                 raise monitor.stopped from None
+            told = told_by_worker(error)
+            if told is not None:
+                raise told from None
             raise
         finally:
             if gate is not None:

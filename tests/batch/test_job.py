@@ -17,7 +17,7 @@ from raypipe.batch.job import Job
 from raypipe.batch.output import Output, open_output
 from raypipe.batch.progress import Progress
 from raypipe.config import RaypipeConfig, load_config
-from raypipe.errors import ConfigError
+from raypipe.errors import ConfigError, RaypipeError
 from raypipe.phantom import write_archive, write_bulk_archive
 
 FAST = ("report.engine=template", "detector.weights=random")
@@ -110,6 +110,12 @@ class TestOneRay:
         write_bulk_archive(tmp_path / "a", n_series=1, seed=2, shape_zyx=(4, 64, 64))
         config = load_config(overrides=(*FAST, "run.detect.gpus=8"))
         with pytest.raises(ConfigError, match="8 logical GPUs"):
+            _run(tmp_path / "a", tmp_path / "out", config)
+
+    def test_what_a_worker_cannot_load_is_told_in_one_line(self, tmp_path: Path) -> None:
+        write_bulk_archive(tmp_path / "a", n_series=1, seed=2, shape_zyx=(4, 64, 64))
+        config = load_config(overrides=(*FAST, f"detector.weights={tmp_path}/none.safetensors"))
+        with pytest.raises(RaypipeError, match=r"^weights: cannot read .+ name a safetensors"):
             _run(tmp_path / "a", tmp_path / "out", config)
 
 
