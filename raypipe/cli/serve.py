@@ -60,9 +60,9 @@ def _run(settings: "ServeConfig") -> None:
     from raypipe.serve.app import start, stop
 
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
     start(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):  # after Ray has set its own
+        signal.signal(number, lambda *_: stopped.set())
     scheme = "https" if settings.http.tls_certificate is not None else "http"
     address = f"{scheme}://{settings.http.host}:{settings.http.port}"
     keys = "no key is asked for" if settings.auth.mode == "none" else "callers need a key"
