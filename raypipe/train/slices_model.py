@@ -31,7 +31,7 @@ from raypipe.train.slices_config import TrainSlicesConfig, ViewConfig
 from raypipe.train.slices_views import plain_views
 from raypipe.types import HuArray
 
-_HEADS = ("box_head.", "image_head.")
+_HEADS = ("box_head.", "image_head.", "tissue_head.")
 
 
 class SliceInfo(CheckpointInfo):
