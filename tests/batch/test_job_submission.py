@@ -43,6 +43,8 @@ def job_server() -> Iterator[str]:
         command = [RAY, "start", "--block", "--head", f"--port={port}", "--num-cpus=6"]
         command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
         command += ["--object-store-memory=300000000", f"--temp-dir={folder}"]
+        # the session's Ray has the default one, and without a port there is no agent for jobs
+        command += [f"--dashboard-agent-listen-port={_free_port()}"]
         with (Path(folder) / "printed").open("wb") as printed:
             node = subprocess.Popen(
                 command, env=environment, stdout=printed, stderr=printed, start_new_session=True
