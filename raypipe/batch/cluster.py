@@ -26,10 +26,6 @@ def _actor_cpus(run: RunConfig) -> float:
     return sum(pool.cpus * pool.min_size for pool in run.pools.values())
 
 
-def _most_actor_cpus(run: RunConfig) -> float:
-    return sum(pool.cpus * pool.max_size for pool in run.pools.values())
-
-
 def start_ray(run: RunConfig) -> None:
     """Join the configured cluster, the one of RAY_ADDRESS, or start Ray here; nothing if joined.
 
@@ -60,8 +56,9 @@ def _local_options(run: RunConfig) -> dict[str, Any]:
     # The actors' logical CPUs come on top of the real ones: they mostly wait for each other, and
     # counting them against the loaders would leave cores idle.
     cores = len(os.sched_getaffinity(0))
+    actors = sum(pool.cpus * pool.max_size for pool in run.pools.values())
     options: dict[str, Any] = {
-        "num_cpus": int(cores + _most_actor_cpus(run) + _FILTER_CPUS + 0.999),
+        "num_cpus": int(cores + actors + _FILTER_CPUS + 0.999),
         "include_dashboard": False,
     }
     if run.object_store_gib is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import ray
 
+from raypipe.archive.index import build_index
 from raypipe.batch.cluster import start_ray
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
@@ -71,9 +72,9 @@ def bench_memory(
 ) -> MemoryResult:
     """Run the job over two archives of different length; start-up is left out."""
     start_ray(config.run)
-    shorts = [_run(folder / f"short{k}", config, sizes[0], shape_zyx) for k in range(_SHORT_RUNS)]
+    shorts = _runs(folder / "short", config, sizes[0], shape_zyx, _SHORT_RUNS)
     short = sorted(shorts, key=lambda run: run.seconds)[_SHORT_RUNS // 2]
-    long = _run(folder / "long", config, sizes[1], shape_zyx)
+    (long,) = _runs(folder / "long", config, sizes[1], shape_zyx, 1)
     return MemoryResult(
         short=short,
         long=long,
@@ -82,12 +83,18 @@ def bench_memory(
     )
 
 
-def _run(
-    folder: Path, config: RaypipeConfig, series: int, shape: tuple[int, int, int]
-) -> MemoryRun:
+def _runs(
+    folder: Path, config: RaypipeConfig, series: int, shape: tuple[int, int, int], times: int
+) -> list[MemoryRun]:
+    """So many jobs over one archive."""
+    source = str(folder / "manifest")
     write_bulk_archive(folder / "archive", n_series=series, seed=1, shape_zyx=shape)
-    job = Job(str(folder / "archive"), str(folder / "results"), config)
-    job.index(lambda done, total, size: None)
+    build_index(str(folder / "archive"), source, config.index)
+    jobs = [Job(source, str(folder / f"results-{i}"), config) for i in range(times)]
+    return [_run(job, series) for job in jobs]
+
+
+def _run(job: Job, series: int) -> MemoryRun:
     samples: list[MemorySample] = []
     stop = threading.Event()
     sampler = threading.Thread(target=_sample, args=(samples, stop), daemon=True)
