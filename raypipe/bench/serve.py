@@ -1,13 +1,14 @@
 """The service under load, on loopback: what it adds to the stages, and what it does when full.
 
-In: a ServeConfig and sizes. Out: seconds of a direct stage call and of a request for the same
-series, latencies from 1 to many callers, what a burst above capacity gets, replicas over time.
+In: a ServeConfig and sizes. Out: seconds of direct calls of the stages and of requests for the same
+series, taken in turns, latencies from 1 to many callers, what a burst above capacity gets, replicas
+over time.
 Does not know: how a request is answered.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from raypipe.archive.index import build_index
@@ -80,18 +81,22 @@ def bench_serve(
     write_bulk_archive(archive, n_series=sizes.series, seed=0, shape_zyx=sizes.shape_zyx)
     jobs = config.jobs.model_copy(update={"folder": str(folder / "jobs")})
     config = _same_threads(config.model_copy(update={"jobs": jobs}))
-    on_step("direct calls of the stages")
-    direct = _direct(archive, folder / "manifest", config.pipeline, sizes.runs)
-    on_step(f"  median {statistics.median(direct):.3f} s")
     uploads = _uploads(archive)
+    on_step("loading the stages")
+    direct_call = _DirectCall(archive, folder / "manifest", config.pipeline)
     on_step("starting the service")
     start(config)
     url = f"http://{config.http.host}:{config.http.port}"
     try:
         load(url, uploads, clients=1, requests=2)  # warm
-        on_step("one caller")
-        alone = [load(url, uploads[i:], clients=1, requests=1).median_s for i in _turns(sizes)]
-        on_step(f"  median {statistics.median(alone):.3f} s")
+        on_step("direct calls of the stages and one caller, in turns")
+        direct, alone = [], []
+        for turn in range(sizes.runs):
+            number = turn % sizes.series
+            direct.append(direct_call(number))
+            alone.append(load(url, uploads[number:], clients=1, requests=1).median_s)
+        on_step(f"  medians {statistics.median(direct):.3f} s, {statistics.median(alone):.3f} s")
+        direct_call.close()
         loads: list[LoadResult] = []
         with ReplicaWatch(url) as watch:
             for clients in sizes.clients:
@@ -105,6 +110,7 @@ def bench_serve(
             on_step("waiting for replicas to go")
             after = _after(watch, config)
     finally:
+        direct_call.close()
         stop(config)
     request_s, direct_s = statistics.median(alone), statistics.median(direct)
     return ServeBenchResult(
@@ -133,31 +139,29 @@ def _same_threads(config: ServeConfig) -> ServeConfig:
     return config.model_copy(update={"pipeline": config.pipeline.model_copy(update=changed)})
 
 
-def _turns(sizes: ServeBenchConfig) -> Sequence[int]:
-    return [number % sizes.series for number in range(sizes.runs)]
+class _DirectCall:
+    """The stages in this process, loaded; they stay so while the service is asked for the same."""
 
+    def __init__(self, archive: Path, manifest: Path, config: RaypipeConfig) -> None:
+        build_index(str(archive), str(manifest), config.index)
+        rows = read_manifest(str(manifest), config.archive.storage).to_pylist()
+        self._rows = sorted(rows, key=lambda row: str(row["instances"][0]["uri"]))
+        self._load, self._prepare = Load(config), Prepare(config)
+        self._detect, self._describe = Detect(config), Describe(config)
+        self(0)  # warm
 
-def _direct(archive: Path, manifest: Path, config: RaypipeConfig, runs: int) -> list[float]:
-    """Seconds of plain calls of the stages, series by series, after everything is loaded."""
-    build_index(str(archive), str(manifest), config.index)
-    rows = read_manifest(str(manifest), config.archive.storage).to_pylist()
-    load_, prepare, detect, describe = (
-        Load(config),
-        Prepare(config),
-        Detect(config),
-        Describe(config),
-    )
-    seconds = []
-    try:
-        describe([detect(prepare(load_(rows[0])))])  # warm
-        for number in range(runs):
-            began = time.perf_counter()
-            (done,) = describe([detect(prepare(load_(rows[number % len(rows)])))])
-            seconds.append(time.perf_counter() - began)
-            assert done["status"] == Status.OK, "a phantom series was not ok"
-    finally:
-        describe.close()
-    return seconds
+    def __call__(self, number: int) -> float:
+        """Seconds for one series."""
+        began = time.perf_counter()
+        row = self._detect(self._prepare(self._load(self._rows[number])))
+        (done,) = self._describe([row])
+        seconds = time.perf_counter() - began
+        assert done["status"] == Status.OK, "a phantom series was not ok"
+        return seconds
+
+    def close(self) -> None:
+        """Stop the engine; twice is fine."""
+        self._describe.close()
 
 
 def _uploads(archive: Path) -> list[Upload]:

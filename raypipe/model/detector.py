@@ -16,6 +16,7 @@ from raypipe.errors import CheckpointError, ConfigError
 from raypipe.geometry import Box
 from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS, Window
+from raypipe.model.allocator import keep_freed_memory
 from raypipe.model.checkpoint import (
     Calibration,
     CheckpointInfo,
@@ -47,6 +48,7 @@ class Detector:
     def __init__(self, config: DetectorConfig, fingerprint: str) -> None:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        keep_freed_memory()
         if config.weights == RANDOM_WEIGHTS:
             info, network = _random_network(config.seed, fingerprint)
             self._place(config, info, network, f"random-{config.seed}")

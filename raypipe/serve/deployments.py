@@ -8,7 +8,9 @@ Does not know: resources and replica counts (app.py), HTTP (api.py).
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -26,6 +28,8 @@ from raypipe.serve.pipeline import Pipeline
 from raypipe.serve.reporting import Describers
 from raypipe.serve.store import JobRecord, JobStore, Row
 from raypipe.stages import Detect, Load, Prepare
+
+T = TypeVar("T")
 
 
 class Loader:
@@ -77,12 +81,13 @@ class Loader:
 
 
 class Detector:
-    """Holds the network."""
+    """Holds the network, in one thread: a second one that uses torch would slow its barriers."""
 
     def __init__(self, config: ServeConfig) -> None:
         limited, pool = config.limited, config.pools.detector
         self._store = JobStore(config.jobs.folder, limited.archive.storage)
-        self._stage = Detect(limited)
+        self._thread = ThreadPoolExecutor(1, "network")
+        self._stage = self._thread.submit(Detect, limited).result()
         self._batch.set_max_batch_size(pool.max_batch)  # type: ignore[attr-defined]
         self._batch.set_batch_wait_timeout_s(pool.batch_wait_s)  # type: ignore[attr-defined]
 
@@ -93,13 +98,16 @@ class Detector:
 
     @serve.batch
     async def _batch(self, rows: list[Row]) -> list[Row]:
-        return await asyncio.to_thread(lambda: [self._stage(row) for row in rows])
+        return await self._in_thread(lambda: [self._stage(row) for row in rows])
 
     async def attention(self, job_id: str, key: str, prepared: Row) -> None:
         """Write where the network looked."""
         if prepared["status"] != Status.OK:
             raise ConfigError(f"the source cannot be read any more ({prepared['reason']})")
-        await asyncio.to_thread(self._attention, job_id, key, prepared)
+        await self._in_thread(lambda: self._attention(job_id, key, prepared))
+
+    def _in_thread(self, work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _attention(self, job_id: str, key: str, prepared: Row) -> None:
         from raypipe.model.attention import attention_map
