@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raypipe.bench.machine import machine
 from raypipe.knowledge.graph import load_graph
+from raypipe.model.allocator import keep_freed_memory
 from raypipe.model.encoder import IMAGE_SIZE, Encoder
 from raypipe.model.network import config_for
 from raypipe.settings import Settings
@@ -89,6 +90,7 @@ def bench_encoder(
     encoder = Encoder(sizes.resolved_encoder, in_channels=3 * sizes.context_slices).eval()
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     flops = flops_by_part(encoder)
+    keep_freed_memory()  # as a detector does
     before = torch.get_num_threads()
     runs = []
     try:
