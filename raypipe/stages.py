@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raypipe import __version__
+from raypipe.allocator import keep_freed_memory
 from raypipe.archive.header_text import header_text
 from raypipe.archive.identity import keyed_hash
 from raypipe.archive.manifest import series_ref
@@ -93,6 +94,7 @@ class Load:
     """Read one series of the manifest into a Volume: decode, check, repair."""
 
     def __init__(self, config: RaypipeConfig) -> None:
+        keep_freed_memory()
         self._config = config
 
     def __call__(self, row: Row) -> Row:
@@ -127,6 +129,7 @@ class Prepare:
     """THE preprocessing: a Volume onto the grid of the networks."""
 
     def __init__(self, config: RaypipeConfig) -> None:
+        keep_freed_memory()
         self._config = config
 
     def __call__(self, row: Row) -> Row:

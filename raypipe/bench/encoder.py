@@ -18,9 +18,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from raypipe.allocator import keep_freed_memory
 from raypipe.bench.machine import machine
 from raypipe.knowledge.graph import load_graph
-from raypipe.model.allocator import keep_freed_memory
 from raypipe.model.encoder import IMAGE_SIZE, Encoder
 from raypipe.model.network import config_for
 from raypipe.settings import Settings

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from raypipe.allocator import keep_freed_memory
 from raypipe.bench.machine import machine
 from raypipe.errors import ConfigError
 from raypipe.model.detector import window_channels
@@ -70,6 +71,7 @@ def bench_preprocess(shape_zyx: tuple[int, int, int], repeats: int) -> Preproces
         MONAI: _monai(volume, config),
         SIMPLE_ITK: _simple_itk(volume, config),
     }
+    keep_freed_memory()  # as the stages do; it holds for all tools
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raypipe.allocator import keep_freed_memory
 from raypipe.errors import CheckpointError, ConfigError
 from raypipe.geometry import Box
 from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS, Window
-from raypipe.model.allocator import keep_freed_memory
 from raypipe.model.checkpoint import (
     Calibration,
     CheckpointInfo,

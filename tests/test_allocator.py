@@ -8,7 +8,7 @@ import pytest
 _FAULTS = """
 import resource
 import torch
-from raypipe.model.allocator import keep_freed_memory
+from raypipe.allocator import keep_freed_memory
 if {told}:
     keep_freed_memory()
 for _ in range(16):  # until the heap has found its size
