@@ -9,14 +9,19 @@ keeps up to a GiB.
 """
 
 import ctypes
+from functools import cache
 
 _M_TRIM_THRESHOLD = -1  # malloc.h
 _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 1 << 30
 
 
+@cache
 def keep_freed_memory() -> None:
-    """Keep freed blocks for the next request; nothing where the C library cannot be told."""
+    """Keep freed blocks for the next request; nothing where the C library cannot be told.
+
+    Once in a process: later calls cost nothing.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)

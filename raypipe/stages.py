@@ -78,6 +78,7 @@ def _attempt(row: Row, stage: str, work: Callable[[Row], None]) -> Row:
     """Run one stage on one row; whatever happens, the row comes back."""
     if row["status"] != Status.OK:
         return row
+    keep_freed_memory()  # here, as a stage may be built in one process and called in another
     started = time.perf_counter()
     try:
         work(row)
@@ -94,7 +95,6 @@ class Load:
     """Read one series of the manifest into a Volume: decode, check, repair."""
 
     def __init__(self, config: RaypipeConfig) -> None:
-        keep_freed_memory()
         self._config = config
 
     def __call__(self, row: Row) -> Row:
@@ -129,7 +129,6 @@ class Prepare:
     """THE preprocessing: a Volume onto the grid of the networks."""
 
     def __init__(self, config: RaypipeConfig) -> None:
-        keep_freed_memory()
         self._config = config
 
     def __call__(self, row: Row) -> Row:
