@@ -8,7 +8,8 @@ Does not know: how a request is answered.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from raypipe.archive.index import build_index
@@ -82,21 +83,15 @@ def bench_serve(
     jobs = config.jobs.model_copy(update={"folder": str(folder / "jobs")})
     config = _same_threads(config.model_copy(update={"jobs": jobs}))
     uploads = _uploads(archive)
-    on_step("loading the stages")
-    direct_call = _DirectCall(archive, folder / "manifest", config.pipeline)
     on_step("starting the service")
     start(config)
     url = f"http://{config.http.host}:{config.http.port}"
     try:
         load(url, uploads, clients=1, requests=2)  # warm
         on_step("direct calls of the stages and one caller, in turns")
-        direct, alone = [], []
-        for turn in range(sizes.runs):
-            number = turn % sizes.series
-            direct.append(direct_call(number))
-            alone.append(load(url, uploads[number:], clients=1, requests=1).median_s)
+        stages = _DirectCall(archive, folder / "manifest", config.pipeline)
+        direct, alone = _in_turns(stages, url, uploads, sizes)
         on_step(f"  medians {statistics.median(direct):.3f} s, {statistics.median(alone):.3f} s")
-        direct_call.close()
         loads: list[LoadResult] = []
         with ReplicaWatch(url) as watch:
             for clients in sizes.clients:
@@ -110,7 +105,6 @@ def bench_serve(
             on_step("waiting for replicas to go")
             after = _after(watch, config)
     finally:
-        direct_call.close()
         stop(config)
     request_s, direct_s = statistics.median(alone), statistics.median(direct)
     return ServeBenchResult(
@@ -140,7 +134,7 @@ def _same_threads(config: ServeConfig) -> ServeConfig:
 
 
 class _DirectCall:
-    """The stages in this process, loaded; they stay so while the service is asked for the same."""
+    """The stages in this process; they stay loaded while the service is asked for the same."""
 
     def __init__(self, archive: Path, manifest: Path, config: RaypipeConfig) -> None:
         build_index(str(archive), str(manifest), config.index)
@@ -148,7 +142,6 @@ class _DirectCall:
         self._rows = sorted(rows, key=lambda row: str(row["instances"][0]["uri"]))
         self._load, self._prepare = Load(config), Prepare(config)
         self._detect, self._describe = Detect(config), Describe(config)
-        self(0)  # warm
 
     def __call__(self, number: int) -> float:
         """Seconds for one series."""
@@ -160,8 +153,22 @@ class _DirectCall:
         return seconds
 
     def close(self) -> None:
-        """Stop the engine; twice is fine."""
+        """Stop the engine."""
         self._describe.close()
+
+
+def _in_turns(
+    stages: _DirectCall, url: str, uploads: Sequence[Upload], sizes: ServeBenchConfig
+) -> tuple[list[float], list[float]]:
+    """Seconds of direct calls and of requests for the same series, one after the other."""
+    direct, alone = [], []
+    with closing(stages):
+        stages(0)  # warm
+        for turn in range(sizes.runs):
+            number = turn % sizes.series
+            direct.append(stages(number))
+            alone.append(load(url, uploads[number:], clients=1, requests=1).median_s)
+    return direct, alone
 
 
 def _uploads(archive: Path) -> list[Upload]:
