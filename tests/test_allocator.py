@@ -1,5 +1,6 @@
-"""Freed memory is kept; each case in its own process, as the setting is the process's."""
+"""Freed memory is kept, heaps are few; each case in its own process, as the setting is its."""
 
+import os
 import subprocess
 import sys
 
@@ -19,11 +20,52 @@ for _ in range(16):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+_HEAPS = """
+import ctypes
+import threading
+from raypipe.allocator import share_heaps
+if {told}:
+    share_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
+together = threading.Barrier(8)
+def take():
+    together.wait()
+    libc.malloc(ctypes.c_size_t(1000))
+    together.wait()
+threads = [threading.Thread(target=take) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_a_freed_block_is_not_fetched_again() -> None:
     faults = {told: _faults(told) for told in (False, True)}
     assert faults[True] < faults[False] / 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+def test_threads_share_two_heaps() -> None:
+    assert _heaps(told=False) > 2
+    assert _heaps(told=True) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+def test_who_set_the_number_of_heaps_keeps_it() -> None:
+    assert _heaps(told=True, MALLOC_ARENA_MAX="3") == 3
+
+
+def _heaps(told: bool, **variables: str) -> int:
+    command = [sys.executable, "-c", _HEAPS.format(told=told)]
+    inherited = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    ran = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=inherited | variables
+    )
+    return ran.stdout.count("<heap nr=")
 
 
 def _faults(told: bool) -> int:

@@ -100,6 +100,14 @@ def isolated(
     return result
 
 
+def end_idle() -> None:
+    """End the children of this process that wait for work, and give back their memory."""
+    with _LOCK:
+        children = _IDLE.pop(os.getpid(), [])
+    for child in children:
+        child.kill()
+
+
 def _take(modules: tuple[str, ...]) -> "_Child":
     with _LOCK:
         idle = _IDLE.setdefault(os.getpid(), [])  # a fork must not share its parent's children

@@ -2,18 +2,24 @@
 
 In: stored objects that are new or changed. Out: what to remember of each, members included.
 Does not know: which files belong together.
+
+Threads wait for storage. Many objects are shared out among processes as well, one a core, for
+parsing headers is Python's work, and threads of one process take turns at it.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 from pydantic import SecretStr
 
 from raypipe.archive.addresses import as_text
+from raypipe.archive.ahead import in_order
 from raypipe.archive.headers import Header, HeadFile, other, read_header
+from raypipe.archive.isolation import end_idle, isolated
 from raypipe.archive.members import (
     Member,
     damage_as_series_error,
@@ -29,13 +35,19 @@ from raypipe.archive.storage import (
     open_object,
     read_range,
 )
+from raypipe.cores import usable_cores
 from raypipe.errors import FAILURES, ConfigError, Reason, SeriesError
 
 _LOCAL_THREADS = 16
 """Enough to wait for a network file system; more only contend for the interpreter."""
-
 _IN_FLIGHT = 4
 """Objects waiting a thread: enough that none idles, few enough to keep memory flat."""
+_PROCESS_OBJECTS = 2000
+"""Objects that a process of its own is worth starting for."""
+_SHARE_OBJECTS = 200
+"""Objects that a process is given at a time."""
+_SHARE_S, _SHARE_GIB = 86_400.0, 16.0
+"""Limits of such a share, for what no parser should do."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +71,43 @@ def scan(
     """Read the headers of objects concurrently; results come in the order of the objects."""
     remote = bool(objects) and is_s3(objects[0].uri)
     threads = storage.concurrency if remote else min(storage.concurrency, _LOCAL_THREADS)
+    processes = min(usable_cores(), len(objects) // _PROCESS_OBJECTS)
+    if processes < 2:
+        yield from _scan_here(objects, storage, key, threads)
+        return
+    shares = (objects[i : i + _SHARE_OBJECTS] for i in range(0, len(objects), _SHARE_OBJECTS))
+    work = partial(_scan_apart, storage=storage, key=key, threads=-(-threads // processes))
+    try:
+        with ThreadPoolExecutor(processes, thread_name_prefix="scan") as pool:
+            for share in in_order(pool, work, shares, 2 * processes):
+                yield from share
+    finally:
+        end_idle()
+
+
+def _scan_apart(
+    objects: Sequence[StoredObject], storage: StorageConfig, key: SecretStr, threads: int
+) -> list[Scanned]:
+    """In another process; in this one where that comes to grief."""
+    told = (objects, storage, key, threads)
+    try:
+        return isolated(_scan_share, *told, seconds=_SHARE_S, memory_gib=_SHARE_GIB)
+    except SeriesError:
+        return _scan_share(*told)
+
+
+def _scan_share(
+    objects: Sequence[StoredObject], storage: StorageConfig, key: SecretStr, threads: int
+) -> list[Scanned]:
+    return list(_scan_here(objects, storage, key, threads))
+
+
+def _scan_here(
+    objects: Sequence[StoredObject], storage: StorageConfig, key: SecretStr, threads: int
+) -> Iterator[Scanned]:
+    work = partial(_scan_object, storage=storage, key=key)
     with ThreadPoolExecutor(threads, thread_name_prefix="scan") as pool:
-        running: deque[Future[Scanned]] = deque()
-        try:
-            for stored in objects:
-                running.append(pool.submit(_scan_object, stored, storage, key))
-                if len(running) >= _IN_FLIGHT * threads:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+        yield from in_order(pool, work, objects, _IN_FLIGHT * threads)
 
 
 def _scan_object(stored: StoredObject, storage: StorageConfig, key: SecretStr) -> Scanned:

@@ -12,12 +12,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
 from pydantic import Field
 
+from raypipe.archive.ahead import in_order
 from raypipe.errors import Reason, SeriesError
 from raypipe.settings import Settings
 
@@ -268,17 +270,11 @@ def read_each(uris: Iterable[str], config: StorageConfig) -> Iterator[tuple[int,
 def _read_ahead(
     objects: list[tuple[int, str]], config: StorageConfig
 ) -> Iterator[tuple[int, bytes]]:
-    from collections import deque
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
 
     ahead = min(16, config.concurrency)
     with ThreadPoolExecutor(ahead, thread_name_prefix="read-ahead") as pool:
-        running: deque[tuple[int, Future[bytes]]] = deque()
-        for i, uri in objects:
-            running.append((i, pool.submit(read_bytes, uri, config)))
-            if len(running) >= ahead:
-                first, future = running.popleft()
-                yield first, future.result()
-        while running:
-            first, future = running.popleft()
-            yield first, future.result()
+        read = partial(read_bytes, config=config)
+        contents = in_order(pool, read, (uri for _, uri in objects), ahead)
+        for (i, _), content in zip(objects, contents, strict=True):
+            yield i, content

@@ -14,7 +14,9 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
+from raypipe.allocator import share_heaps
 from raypipe.config import RunConfig
+from raypipe.cores import usable_cores
 from raypipe.errors import ConfigError, RaypipeError
 
 _LOOK_S = 1.0
@@ -22,7 +24,8 @@ _FILTER_CPUS = 1.0
 """Ray Data's own actor that leaves out what is done already, while a job resumes."""
 
 
-def _actor_cpus(run: RunConfig) -> float:
+def actor_cpus(run: RunConfig) -> float:
+    """Logical CPUs that the actors take from the start."""
     return sum(pool.cpus * pool.min_size for pool in run.pools.values())
 
 
@@ -51,11 +54,14 @@ def told_by_worker(error: BaseException) -> RaypipeError | None:
 
 
 def _local_options(run: RunConfig) -> dict[str, Any]:
+    share_heaps()
     # Ray warns of every actor of Ray Data that its arguments could get lost; they cannot here.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # What every task did is written down for a dashboard, which this Ray does not have.
+    os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
     # The actors' logical CPUs come on top of the real ones: they mostly wait for each other, and
     # counting them against the loaders would leave cores idle.
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     actors = sum(pool.cpus * pool.max_size for pool in run.pools.values())
     options: dict[str, Any] = {
         "num_cpus": int(cores + actors + _FILTER_CPUS + 0.999),
@@ -83,7 +89,7 @@ def _check_room(run: RunConfig) -> None:
 
 def _lacks(run: RunConfig) -> str:
     have = ray.cluster_resources()
-    cpus = _actor_cpus(run) + run.load.cpus + _FILTER_CPUS
+    cpus = actor_cpus(run) + run.load.cpus + _FILTER_CPUS
     gpus = sum(pool.gpus * pool.min_size for pool in run.pools.values())
     return ", ".join(
         f"{need:g} logical {name}, the cluster has {have.get(key, 0.0):g}"

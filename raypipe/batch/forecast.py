@@ -27,11 +27,12 @@ from raypipe.config import RaypipeConfig, RunConfig
 from raypipe.errors import ConfigError, Status
 from raypipe.settings import Settings
 
-RAMP = 0.15
+RAMP = 0.2
 """Share of the calibration's series left out at either end where its speed is measured."""
 LEAST_SERIES = 8
-LEAST_MOMENTS = 4
+LEAST_MOMENTS = 3
 """Finish times that a line needs."""
+_SHUFFLE_SEED = 0
 _MEGAVOXEL = 1e6
 
 
@@ -120,10 +121,12 @@ def forecast(
 
 
 def sample_by_size(megavoxels: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Indices of a sample that holds small and large series in proportion: every n-th by size."""
+    """Indices of a sample with small and large series in proportion: every n-th by size, mixed."""
     order = np.argsort(megavoxels, kind="stable")
     at = (np.arange(min(count, len(order))) + 0.5) * len(order) / min(count, len(order))
-    return np.asarray(order[at.astype(int)], np.int64)
+    picked = np.asarray(order[at.astype(int)], np.int64)
+    # by size, the small series would all run while the job warms up and seem slow for it
+    return np.random.default_rng(_SHUFFLE_SEED).permutation(picked)
 
 
 def calibrate(
@@ -173,12 +176,14 @@ def _seconds_per_work(done: Sequence[Mapping[str, Any]], work: NDArray[np.float6
         work: of each row.
     """
     finished = np.array([row["timings"]["finished_at"].timestamp() for row in done])
-    skipped = round(RAMP * len(done))
-    middle = slice(skipped, len(done) - skipped)
-    if len(np.unique(finished[middle])) >= LEAST_MOMENTS:
-        slope, _ = np.polyfit(np.cumsum(work)[middle], finished[middle] - finished[0], 1)
+    # series of one batch end together: what counts is the work done when the last of them ends
+    ends = np.append(finished[1:] != finished[:-1], True)
+    share = np.arange(1, len(done) + 1) / len(done)
+    steady = ends & (share >= RAMP) & (share <= 1 - RAMP)
+    if steady.sum() >= LEAST_MOMENTS:
+        slope, _ = np.polyfit(np.cumsum(work)[steady], finished[steady] - finished[0], 1)
         return float(slope)
-    # batches end together: too few moments for a line, so the ramp counts as well
+    # too few moments for a line, so the ramp counts as well
     started = min(row["timings"]["started_at"].timestamp() for row in done)
     return float((finished[-1] - started) / work.sum())
 

@@ -15,6 +15,9 @@ from typing import Any
 import pyarrow as pa
 import ray
 from pyarrow import fs as pafs
+from ray.data._internal.execution.backpressure_policy import (
+    ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY,
+)
 from ray.data.checkpoint import CheckpointConfig
 
 from raypipe.archive.index import IndexSummary, build_index
@@ -30,6 +33,7 @@ from raypipe.batch.mend import mend
 from raypipe.batch.monitor import Monitor, Watched
 from raypipe.batch.output import ID_COLUMN, JOB_FILE, Output, as_arrow, open_output
 from raypipe.batch.progress import Progress as Progress
+from raypipe.batch.run_ahead import POLICIES
 from raypipe.batch.run_log import RunLog
 from raypipe.batch.summary import RunSummary, summarize
 from raypipe.config import RaypipeConfig
@@ -217,6 +221,8 @@ class Job:
         # The newer Parquet reader starts 32 actors to read the footers of a manifest's few files.
         context.use_datasource_v2 = False
         context.custom_execution_callback_classes = [ExecutorWatch]
+        policies = context.get_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY)
+        context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, POLICIES)
         context.checkpoint_config = CheckpointConfig(
             ID_COLUMN,
             self.output.checkpoint,
@@ -226,5 +232,8 @@ class Job:
         try:
             yield
         finally:
+            context.remove_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY)
+            if policies is not None:
+                context.set_config(ENABLED_BACKPRESSURE_POLICIES_CONFIG_KEY, policies)
             for name, value in before.items():
                 setattr(context, name, value)

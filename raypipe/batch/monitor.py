@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from raypipe.batch import metrics
 from raypipe.batch.advice import pool_advice
 from raypipe.batch.committed import Committed
-from raypipe.batch.executor_watch import ExecutorWatch, PoolState
+from raypipe.batch.executor_watch import ExecutorWatch, PoolState, wait_for_writers
 from raypipe.batch.gate import Clock, closed_until
 from raypipe.batch.output import Output
 from raypipe.batch.progress import PROGRESS_FILE, Progress, ProgressRecord
@@ -94,6 +94,8 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
         ExecutorWatch.on_step = None
+        if kind is not None:
+            wait_for_writers()
         self._stop.set()
         self._thread.join()
         self._look()

@@ -243,5 +243,9 @@ def as_arrow(filesystem: Any) -> pafs.FileSystem:
 
 def _parquet_files(filesystem: pafs.FileSystem, folder: str) -> list[str]:
     selector = pafs.FileSelector(folder, allow_not_found=True)
-    found = (f.path for f in filesystem.get_file_info(selector) if f.type == pafs.FileType.File)
-    return sorted(path for path in found if path.endswith(".parquet"))
+    try:
+        found = filesystem.get_file_info(selector)
+    except NotADirectoryError:  # on S3 the first file may come between two looks of pyarrow's
+        found = filesystem.get_file_info(selector)
+    files = (each.path for each in found if each.type == pafs.FileType.File)
+    return sorted(path for path in files if path.endswith(".parquet"))

@@ -20,10 +20,11 @@ from raypipe.types import ModelInput
 
 Row = dict[str, Any]
 
+_PIXELS = pa.large_binary()
 PREPARED_SCHEMA = pa.schema(
     [
         *RESULT_SCHEMA,
-        ("input_hu", pa.large_binary()),
+        ("input_hu", _PIXELS),
         ("input_shape_zyx", pa.list_(pa.int32())),
         ("input_affine", pa.list_(pa.float64())),
         ("input_fingerprint", pa.string()),
@@ -35,8 +36,16 @@ DETECTED_SCHEMA = pa.schema([*RESULT_SCHEMA, (ATTENDED, pa.list_(pa.list_(pa.flo
 
 
 def encode_prepared(rows: Iterable[Row]) -> pa.Table:
-    """Rows after Prepare as a table; a row that is not "ok" has no pixels."""
-    return to_table([_encode(row) for row in rows], PREPARED_SCHEMA)
+    """Rows after Prepare as a table; a row that is not "ok" has no pixels.
+
+    The pixels of a single row are not copied.
+    """
+    rows = list(rows)
+    table = to_table([_encode(row) for row in rows], PREPARED_SCHEMA)
+    # not through to_table: pyarrow 26 never lets go of a memoryview that it makes an array of
+    pixels = [_pixels(row.get("model_input")) for row in rows]
+    at = table.schema.get_field_index("input_hu")
+    return table.set_column(at, PREPARED_SCHEMA.field(at), pa.chunked_array(pixels, _PIXELS))
 
 
 def decode_prepared(table: pa.Table) -> list[Row]:
@@ -44,6 +53,15 @@ def decode_prepared(table: pa.Table) -> list[Row]:
     rows: list[Row] = table.drop_columns(["input_hu"]).to_pylist()
     pixels = _views(table["input_hu"])
     return [_decode(row, view) for row, view in zip(rows, pixels, strict=True)]
+
+
+def _pixels(model_input: ModelInput | None) -> pa.Array:
+    """The bytes of the pixels, where they lie, as one value; null where there are none."""
+    if model_input is None:
+        return pa.nulls(1, _PIXELS)
+    hu = np.ascontiguousarray(model_input.hu, dtype=np.int16)
+    offsets = np.array([0, hu.nbytes], dtype=np.int64)
+    return pa.Array.from_buffers(_PIXELS, 1, [None, pa.py_buffer(offsets), pa.py_buffer(hu)])
 
 
 def _views(column: pa.ChunkedArray) -> Iterator[pa.Buffer]:
@@ -60,10 +78,8 @@ def _encode(row: Row) -> Row:
     model_input: ModelInput | None = row.pop("model_input", None)
     if model_input is None:
         return row
-    hu = np.ascontiguousarray(model_input.hu, dtype=np.int16)
     return row | {
-        "input_hu": memoryview(hu.data).cast("B"),
-        "input_shape_zyx": list(hu.shape),
+        "input_shape_zyx": list(model_input.hu.shape),
         "input_affine": model_input.geometry.affine_zyx_to_lps.ravel().tolist(),
         "input_fingerprint": model_input.fingerprint,
         "instance_uids": list(row["instance_uids"]),

@@ -96,7 +96,7 @@ def kidney_config(data: str, folder: Path, parting: Parting, seed: int) -> Train
         data=data,
         store=str(folder / "data"),
         split=SplitConfig(whole_runs=parting == "runs", seed=seed),
-        view=ViewConfig(size_yx=(128, 128), part_yx=(0.08, 1.0, 0.03, 0.97)),
+        view=ViewConfig(size_yx=(256, 256), part_yx=(0.08, 1.0, 0.03, 0.97)),
         # few steps: what varies less is learned sooner; the side of the body says nothing here
         augment=SliceAugmentConfig(
             flip=True,
@@ -109,11 +109,11 @@ def kidney_config(data: str, folder: Path, parting: Parting, seed: int) -> Train
             offset=0.05,
             noise=0.03,
         ),
-        steps=300,
+        steps=400,
         batch_slices=24,
         learning_rate=1.5e-3,
         dropout=0.1,
-        checkpoint_every=75,
+        checkpoint_every=100,
         seed=seed,
     )
 

@@ -22,7 +22,7 @@ from raypipe.archive.read import ArchiveConfig, read_series
 from raypipe.archive.storage import StorageConfig, filesystem_for
 from raypipe.errors import ConfigError
 from raypipe.phantom import DicomOptions, PhantomSpec, make_phantom, write_dicom
-from raypipe.sink.nifti import nifti_bytes
+from raypipe.sink.nifti import nifti_parts
 from raypipe.types import SeriesRef, Volume
 from raypipe.volume.assemble import VolumeConfig, to_volume
 
@@ -37,7 +37,8 @@ def ours(ref: SeriesRef, config: ArchiveConfig) -> Volume:
 
 def to_file(volume: Volume, path: Path) -> None:
     """Write an uncompressed NIfTI file."""
-    path.write_bytes(nifti_bytes(volume.hu, volume.geometry, level=None))
+    with path.open("wb") as file:
+        file.writelines(nifti_parts(volume.hu, volume.geometry))
 
 
 def by_dcm2niix(source: Path, out: Path) -> None:

@@ -9,12 +9,9 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from raypipe.cores import usable_cores
+
 _PACKAGES = ("raypipe", "ray", "torch", "pyarrow", "pydicom", "numpy")
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def machine() -> dict[str, str | int]:
@@ -22,7 +19,7 @@ def machine() -> dict[str, str | int]:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": _processor(),
-        "cores": cores(),
+        "cores": usable_cores(),
         "memory_gib": round(pages / 1024**3),
         "python": platform.python_version(),
         **{name: version(name) for name in _PACKAGES},

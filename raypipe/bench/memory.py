@@ -1,18 +1,23 @@
-"""Memory of the driver and of the object store over a long job, and the cost of a series.
+"""Memory of a whole job over its length, and the cost of a series.
 
 In: two archive sizes. Out: memory over time of both runs, and seconds per series of both.
 Does not know: what a stage does.
 
-A series costs the time of the job, from the moment when every pool is up, over the number of its
-series. A short job's time varies by a few percent, so that it runs three times: the median counts.
+Every job runs in a process of its own with a Ray of its own, so that none inherits memory of the
+one before. A series costs the time of the job, from the moment when every pool is up, over the
+number of its series. A short job's time varies by a few percent, so that it runs three times: the
+median counts.
 """
 
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
 import ray
+from pydantic import Field
 
 from raypipe.archive.index import build_index
 from raypipe.batch.cluster import start_ray
@@ -31,9 +36,13 @@ _MIB = 1024.0**2
 class MemorySample(Settings):
     """Memory at one moment."""
 
-    at_s: float
+    at_s: float = Field(description="since the first series was begun; negative: start-up")
     driver_mib: float
     object_store_mib: float
+    all_mib: float = Field(
+        description="object store in use, and what the driver and every process below it (workers, "
+        "decoders, Ray's own) hold for themselves"
+    )
 
 
 class MemoryRun(Settings):
@@ -63,6 +72,7 @@ class MemoryResult(Settings):
 
     short: MemoryRun
     long: MemoryRun
+    peak_ratio: float = Field(description="highest memory of all processes, long over short")
     cost_ratio: float
     machine: dict[str, str | int]
 
@@ -71,13 +81,13 @@ def bench_memory(
     folder: Path, config: RaypipeConfig, *, sizes: tuple[int, int], shape_zyx: tuple[int, int, int]
 ) -> MemoryResult:
     """Run the job over two archives of different length; start-up is left out."""
-    start_ray(config.run)
     shorts = _runs(folder / "short", config, sizes[0], shape_zyx, _SHORT_RUNS)
     short = sorted(shorts, key=lambda run: run.seconds)[_SHORT_RUNS // 2]
     (long,) = _runs(folder / "long", config, sizes[1], shape_zyx, 1)
     return MemoryResult(
         short=short,
         long=long,
+        peak_ratio=long.peak("all_mib", 0.0, 1.0) / short.peak("all_mib", 0.0, 1.0),
         cost_ratio=long.seconds_per_series / short.seconds_per_series,
         machine=machine(),
     )
@@ -90,34 +100,55 @@ def _runs(
     source = str(folder / "manifest")
     write_bulk_archive(folder / "archive", n_series=series, seed=1, shape_zyx=shape)
     build_index(str(folder / "archive"), source, config.index)
-    jobs = [Job(source, str(folder / f"results-{i}"), config) for i in range(times)]
-    return [_run(job, series) for job in jobs]
+    runs = []
+    for i in range(times):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            told = (source, str(folder / f"results-{i}"), config, series)
+            runs.append(alone.submit(_run, *told).result())
+    return runs
 
 
-def _run(job: Job, series: int) -> MemoryRun:
-    samples: list[MemorySample] = []
+def _run(source: str, output: str, config: RaypipeConfig, series: int) -> MemoryRun:
+    start_ray(config.run)
+    job = Job(source, output, config)
+    samples: list[MemorySample] = []  # their time is the clock's until the job has begun
     stop = threading.Event()
     sampler = threading.Thread(target=_sample, args=(samples, stop), daemon=True)
     sampler.start()
     try:
-        seconds = run_steady(job)
+        seconds = run_steady(job, source, config)
     finally:
         stop.set()
         sampler.join()
-    return MemoryRun(series=series, seconds=seconds, samples=samples)
+        ray.shutdown()
+    began_s = min(
+        row["timings"]["started_at"].timestamp() for row in job.output.iterate_rows(["timings"])
+    )
+    since = [s.model_copy(update={"at_s": s.at_s - began_s}) for s in samples]
+    return MemoryRun(series=series, seconds=seconds, samples=since)
 
 
 def _sample(samples: list[MemorySample], stop: threading.Event) -> None:
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     state = get_state_from_address(ray.get_runtime_context().gcs_address)
-    process, started = psutil.Process(), time.perf_counter()
+    driver = psutil.Process()
     while not stop.wait(_SAMPLE_S):
-        store = get_memory_info_reply(state).store_stats
+        store = get_memory_info_reply(state).store_stats.object_store_bytes_used
+        own = sum(_own_bytes(process) for process in (driver, *driver.children(recursive=True)))
         samples.append(
             MemorySample(
-                at_s=time.perf_counter() - started,
-                driver_mib=process.memory_info().rss / _MIB,
-                object_store_mib=store.object_store_bytes_used / _MIB,
+                at_s=time.time(),
+                driver_mib=driver.memory_info().rss / _MIB,
+                object_store_mib=store / _MIB,
+                all_mib=(own + store) / _MIB,
             )
         )
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    """What no other process shares; 0 of one that is gone."""
+    try:
+        return int(process.memory_full_info().uss)
+    except psutil.Error:
+        return 0

@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pyarrow.parquet as pq
+import ray
 from pydantic import Field
 
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
-from raypipe.bench.machine import cores, machine
+from raypipe.bench.machine import machine
 from raypipe.bench.pipeline_peers import Peer, Work
 from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
+from raypipe.cores import usable_cores
 from raypipe.errors import ConfigError, RaypipeError, Status
 from raypipe.phantom import write_bulk_archive
 from raypipe.settings import Settings
@@ -92,19 +94,22 @@ def bench_pipeline(
     source = str(folder / "manifest")
     build_index(str(archive), source, config.index, lambda done, total, size: None)
     alone = _one_thread(config)
-    loops = [_time_loop(source, alone) for _ in range(runs)]
-    jobs = [Job(source, str(folder / f"job-{i}"), config) for i in range(runs)]
-    jobs_s = [run_steady(job) for job in jobs]
+    loops, jobs, jobs_s = [], [], []
+    for i in range(runs):  # in turns: a machine that slows down or speeds up meets both alike
+        loops.append(_time_loop(source, alone))
+        jobs.append(Job(source, str(folder / f"job-{i}"), config))
+        jobs_s.append(run_steady(jobs[-1], source, config))
+        ray.shutdown()  # an idle Ray would slow the next loop
     loop_s, job_s = statistics.median(t for t, _ in loops), statistics.median(jobs_s)
     rows = {row["series_key"]: _lasting(row) for row in jobs[0].output.iterate_rows()}
     return PipelineResult(
         series=series,
-        cores=cores(),
+        cores=usable_cores(),
         loop_s=loop_s,
         loop_stage_s={s: statistics.median(stages[s] for _, stages in loops) for s in STAGES},
-        ideal_s=loop_s / cores(),
+        ideal_s=loop_s / usable_cores(),
         job_s=job_s,
-        ratio_to_ideal=job_s / (loop_s / cores()),
+        ratio_to_ideal=job_s / (loop_s / usable_cores()),
         loop_runs_s=[t for t, _ in loops],
         job_runs_s=jobs_s,
         peers=[_time_peer(folder, name, source, config, runs, job_s, rows) for name in peers],

@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypipe.archive.manifest import read_manifest
-from raypipe.bench.machine import cores
 from raypipe.config import RaypipeConfig
+from raypipe.cores import usable_cores
 from raypipe.settings import Settings
 from raypipe.sink.schema import RESULT_SCHEMA, to_table
 from raypipe.stages import Describe, Detect, Load, Prepare, Row
@@ -74,7 +74,7 @@ def _by_dataloader(rows: list[Row], config: RaypipeConfig) -> list[Row]:
     loader: Any = DataLoader(
         _Loaded(rows, config),  # type: ignore[arg-type]
         batch_size=None,
-        num_workers=cores(),
+        num_workers=usable_cores(),
         multiprocessing_context=multiprocessing.get_context("spawn"),
     )
     done: list[Row] = []
@@ -103,7 +103,7 @@ def _every_stage(told: bytes) -> Callable[[Row], Row]:
 def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
     import daft
 
-    @daft.cls(max_concurrency=cores(), use_process=True)
+    @daft.cls(max_concurrency=usable_cores(), use_process=True)
     class Stages:
         def __init__(self, told: bytes) -> None:
             self._finish = _every_stage(told)
@@ -124,7 +124,7 @@ def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
-        SparkSession.builder.master(f"local[{cores()}]")
+        SparkSession.builder.master(f"local[{usable_cores()}]")
         .config("spark.ui.enabled", "false")
         .config("spark.driver.host", "127.0.0.1")
         .getOrCreate()
@@ -139,7 +139,7 @@ def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
         return _every_stage(told)(row)
 
     context = session.sparkContext
-    context.parallelize(range(cores()), cores()).foreach(warm)
+    context.parallelize(range(usable_cores()), usable_cores()).foreach(warm)
     done: list[Row] = context.parallelize(rows, len(rows)).map(finish).collect()
     session.stop()
     return done

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
-from raypipe.bench.machine import cores, machine
+from raypipe.bench.machine import machine
 from raypipe.bench.serve_load import (
     BurstResult,
     LoadResult,
@@ -24,6 +24,7 @@ from raypipe.bench.serve_load import (
     load,
 )
 from raypipe.config import RaypipeConfig
+from raypipe.cores import usable_cores
 from raypipe.errors import Status
 from raypipe.phantom import write_bulk_archive
 from raypipe.serve.app import start, stop
@@ -108,7 +109,7 @@ def bench_serve(
         stop(config)
     request_s, direct_s = statistics.median(alone), statistics.median(direct)
     return ServeBenchResult(
-        cores=cores(),
+        cores=usable_cores(),
         slices=sizes.shape_zyx[0],
         upload_mib=sum(len(f) for f in uploads[0].files) / 2**20,
         direct_s=direct_s,
@@ -128,7 +129,7 @@ def bench_serve(
 def _same_threads(config: ServeConfig) -> ServeConfig:
     """The network on as many threads in a replica, where Ray allows one, as in a direct call."""
     detector = config.pipeline.detector
-    threads = detector.threads or cores()
+    threads = detector.threads or usable_cores()
     changed = {"detector": detector.model_copy(update={"threads": threads})}
     return config.model_copy(update={"pipeline": config.pipeline.model_copy(update=changed)})
 

@@ -6,7 +6,6 @@ In: sizes. Out: a table, and JSON where asked for. Does not know: how anything i
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +18,7 @@ from raypipe.cli import (
     bench_serve,
     bench_training,
 )
-from raypipe.cli.options import ConfigFile, Overrides
+from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
 
 if TYPE_CHECKING:
     from raypipe.bench.lesions import LesionBenchResult
@@ -39,7 +38,6 @@ app.command("prefix")(bench_prefix.prefix)
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Empty working folder; a temporary one by default.")
 ]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 Slices = Annotated[int, typer.Option(min=1, help="Slices of a phantom series.")]
 Pixels = Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")]
 
@@ -55,7 +53,7 @@ def pipeline(
         typer.Option("--peer", help="dataloader (of torch), daft or spark; repeatable."),
     ] = None,
     folder: Folder = None,
-    json: Json = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -71,17 +69,17 @@ def pipeline(
     from raypipe.cli.display import show_pipeline_bench
     from raypipe.config import load_config
 
-    result = bench_pipeline(
-        _working(folder),
-        load_config(config, overrides or ()),
-        series=series,
-        shape_zyx=(slices, pixels, pixels),
-        runs=runs,
-        peers=peers or (),
-    )
+    with working_folder(folder) as work:
+        result = bench_pipeline(
+            work,
+            load_config(config, overrides or ()),
+            series=series,
+            shape_zyx=(slices, pixels, pixels),
+            runs=runs,
+            peers=peers or (),
+        )
     show_pipeline_bench(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 @app.command()
@@ -91,33 +89,33 @@ def memory(
     slices: Slices = 16,
     pixels: Pixels = 256,
     folder: Folder = None,
-    json: Json = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
-    """Memory of driver and object store over a long job, and its cost per series."""
+    """Memory of a long job beside that of a short one, and the cost per series of both."""
     from raypipe.bench.memory import bench_memory
     from raypipe.cli.display import show_memory_bench
     from raypipe.config import load_config
 
-    result = bench_memory(
-        _working(folder),
-        load_config(config, overrides or ()),
-        sizes=(short, long),
-        shape_zyx=(slices, pixels, pixels),
-    )
+    with working_folder(folder) as work:
+        result = bench_memory(
+            work,
+            load_config(config, overrides or ()),
+            sizes=(short, long),
+            shape_zyx=(slices, pixels, pixels),
+        )
     show_memory_bench(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 @app.command()
 def plan(
-    calibration: Annotated[int, typer.Option(min=8, help="Series of the calibration run.")] = 32,
+    calibration: Annotated[int, typer.Option(min=8, help="Series of the calibration run.")] = 64,
     slices: Slices = 8,
     pixels: Pixels = 256,
     folder: Folder = None,
-    json: Json = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -127,19 +125,19 @@ def plan(
     from raypipe.bench.plan import bench_plan
     from raypipe.config import load_config
 
-    result = bench_plan(
-        _working(folder),
-        load_config(config, overrides or ()),
-        calibration=calibration,
-        shape_zyx=(slices, pixels, pixels),
-    )
+    with working_folder(folder) as work:
+        result = bench_plan(
+            work,
+            load_config(config, overrides or ()),
+            calibration=calibration,
+            shape_zyx=(slices, pixels, pixels),
+        )
     told_s = result.forecast.hours * 3600
     console = Console()
     console.print(f"forecast {told_s:.1f} s from {calibration} series, start-up included")
     console.print(f"measured {result.measured_s:.1f} s over {result.forecast.series} series")
     console.print(f"[bold]forecast over measured: {result.ratio:.3f}[/]")
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 @app.command()
@@ -154,7 +152,7 @@ def lesions(
     ] = None,
     insertions: Annotated[int, typer.Option(min=1, help="Fillings of each real CT.")] = 4,
     figure: Annotated[Path | None, typer.Option(help="Draw the result (.png, .pdf).")] = None,
-    json: Json = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -180,8 +178,7 @@ def lesions(
             figure,
         )
     _show_lesions(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=1) + "\n")
+    save_json(result, json)
 
 
 def _show_lesions(result: LesionBenchResult) -> None:
@@ -218,7 +215,3 @@ def _show_lesions(result: LesionBenchResult) -> None:
         f"findings in three dimensions: {result.sensitivity_at_1.shown()} found with one false "
         "finding a series"
     )
-
-
-def _working(folder: Path | None) -> Path:
-    return folder if folder is not None else Path(mkdtemp(prefix="raypipe-bench-"))

@@ -6,10 +6,11 @@ In: a folder; sizes. Out: tables, and JSON where asked for. Does not know: how a
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from raypipe.cli.options import JsonFile, save_json, working_folder
 
 if TYPE_CHECKING:
     from raypipe.bench.ingest import IngestResult
@@ -22,26 +23,24 @@ def ingest(
         100_000
     ),
     folder: Annotated[Path | None, typer.Option(help="Empty working folder.")] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Read DICOM series against dcm2niix, SimpleITK and dicom2nifti; index many small files."""
     from rich.console import Console
 
     from raypipe.bench.ingest import bench_ingest
 
-    work = folder if folder is not None else Path(mkdtemp(prefix="raypipe-bench-"))
-    with Console(stderr=True).status("indexing") as status:
+    with working_folder(folder) as work, Console(stderr=True).status("indexing") as status:
         result = bench_ingest(data, work, repeats=repeats, files=files, on_step=status.update)
     _show(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 def _show(result: IngestResult) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from raypipe.bench.ingest import OURS, OURS_FILE, PEERS
+    from raypipe.bench.ingest import OURS, PEERS, what_it_ends_with
 
     console = Console()
     for series in result.series:
@@ -60,14 +59,17 @@ def _show(result: IngestResult) -> None:
         table.add_row("raypipe, from S3 to memory", f"{result.s3_warm_s[series.name]:.3f}", "")
         console.print(table)
     megabytes = sum(s.megabytes for s in result.series)
-    ours, _ = result.total_s(OURS, OURS)
+    ours, _ = result.total_s(OURS)
     console.print(
         f"raypipe reads {len(result.series) / ours:.1f} series/s, {megabytes / ours:.0f} MB/s"
     )
     for peer in PEERS:
-        than = OURS if peer == "SimpleITK" else OURS_FILE
-        theirs, own = result.total_s(peer, than)
-        console.print(f"[bold]{peer} takes {theirs / own:.2f} times as long as {than}[/]")
+        theirs, own = result.total_s(peer)
+        together = theirs / result.all_cores_s[peer]
+        console.print(
+            f"[bold]{peer} takes {theirs / own:.2f} times as long as {what_it_ends_with(peer)} on "
+            f"one core, {together:.2f} times on {result.machine['cores']} cores[/]"
+        )
     if result.index is not None:
         i = result.index
         console.print(
@@ -80,7 +82,7 @@ def preprocess(
     slices: Annotated[int, typer.Option(min=1, help="Slices of the volume.")] = 60,
     pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each tool.")] = 7,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """THE preprocessing against MONAI and SimpleITK: same grid, three HU windows, one thread."""
     from rich.console import Console
@@ -100,5 +102,4 @@ def preprocess(
             *(f"{tool.largest_hu_gap:.2f}", f"{tool.mean_hu_gap:.3f}"),
         )
     Console().print(table)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)

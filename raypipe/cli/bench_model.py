@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from raypipe.cli.options import JsonFile, save_json
+
 if TYPE_CHECKING:
     from raypipe.bench.ablation_arms import AblationResult, ArmRun
     from raypipe.bench.encoder import EncoderResult
@@ -24,22 +26,21 @@ def encoder(
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Slices at once.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each.")] = 7,
     compiled: Annotated[bool, typer.Option("--compile", help="Through torch.compile.")] = False,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """The encoder's throughput as a share of the machine's own matrix-product peak."""
     from raypipe.bench.encoder import bench_encoder
-    from raypipe.bench.machine import cores
+    from raypipe.cores import usable_cores
 
     result = bench_encoder(
         size,
-        threads=threads or sorted({1, cores()}),
+        threads=threads or sorted({1, usable_cores()}),
         batches=batch or (1, 4),
         repeats=repeats,
         compiled=compiled,
     )
     _show_encoder(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 def _show_encoder(result: EncoderResult) -> None:

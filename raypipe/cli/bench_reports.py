@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import ConfigFile, Overrides
+from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
 
 if TYPE_CHECKING:
     from raypipe.bench.openi import OpeniResult
     from raypipe.bench.reports import ReportsBenchResult
-
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file.")]
 
 
 def openi(
@@ -35,7 +33,7 @@ def openi(
     epochs: Annotated[float, typer.Option(min=0.001, help="Of training.")] = 1.0,
     candidates: Annotated[int, typer.Option(min=1, help="Reports that a grammar admits.")] = 8,
     limit: Annotated[int | None, typer.Option(min=1, help="Test examinations; all if not.")] = None,
-    json: Json = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -62,8 +60,7 @@ def openi(
     with Console(stderr=True).status("reading") as status:
         result = bench_openi(data, folder, wanted, settings.report, status.update)
     _show_openi(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=1) + "\n")
+    save_json(result, json)
 
 
 def _show_openi(result: OpeniResult) -> None:
@@ -109,21 +106,19 @@ def reports(
     folder: Annotated[
         Path | None, typer.Option("--folder", help="For logs; a temporary one by default.")
     ] = None,
-    json: Json = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Tokens per second beside bare vLLM, transformers and ray.data.llm on the same requests."""
-    from tempfile import mkdtemp
-
     from rich.console import Console
 
     from raypipe.bench.reports import bench_reports, peers_named
     from raypipe.config import load_config
 
-    with Console(stderr=True).status("starting") as status:
+    with working_folder(folder) as work, Console(stderr=True).status("starting") as status:
         result = bench_reports(
-            folder or Path(mkdtemp(prefix="raypipe-bench-")),
+            work,
             load_config(config, overrides or ()).report,
             reports=count,
             repeats=runs,
@@ -132,8 +127,7 @@ def reports(
             on_step=status.update,
         )
     _show_reports(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=1) + "\n")
+    save_json(result, json)
 
 
 def _show_reports(result: ReportsBenchResult) -> None:

@@ -6,12 +6,11 @@ In: sizes. Out: tables, and JSON where asked for. Does not know: how anything is
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import ConfigFile, Overrides
+from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
 
 if TYPE_CHECKING:
     from raypipe.bench.serve import ServeBenchResult
@@ -29,7 +28,7 @@ def serve(
     folder: Annotated[
         Path | None, typer.Option(help="Empty working folder; a temporary one by default.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+    json: JsonFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -50,17 +49,16 @@ def serve(
         clients=tuple(int(number) for number in clients.split(",")),
         requests=requests,
     )
-    working = folder if folder is not None else Path(mkdtemp(prefix="raypipe-bench-"))
     console = Console(stderr=True)
-    result = bench_serve(
-        working,
-        load_settings(ServeConfig, config, overrides or ()),
-        sizes,
-        lambda what: console.print(what, style="dim"),
-    )
+    with working_folder(folder) as working:
+        result = bench_serve(
+            working,
+            load_settings(ServeConfig, config, overrides or ()),
+            sizes,
+            lambda what: console.print(what, style="dim"),
+        )
     _show(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 def _show(result: ServeBenchResult) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raypipe.cli.options import JsonFile, save_json
+
 if TYPE_CHECKING:
     from raypipe.bench.ct_kidney import KidneyResult, KidneyRun
 
@@ -32,7 +34,7 @@ def ct_kidney(
     init: Annotated[
         str | None, typer.Option(help="Detector weights to start from; '' for none.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Also write the result to this file.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Accuracy, F1 and AUC on kidney CT pictures, parted by contiguous blocks of their numbers.
 
@@ -56,8 +58,7 @@ def ct_kidney(
         on_run=_show_run,
     )
     _show(result, folder)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 def _show_run(done: KidneyRun) -> None:

@@ -264,12 +264,13 @@ def show_memory_bench(result: MemoryResult) -> None:
     for name in ("series", "of", *(f"{i * 20}-{i * 20 + 20} %" for i in range(5))):
         table.add_column(name, justify="right")
     for run in (result.short, result.long):
-        for field in ("driver_mib", "object_store_mib"):
+        for field in ("driver_mib", "object_store_mib", "all_mib"):
             fifths = [f"{run.peak(field, i / 5, (i + 1) / 5):,.0f}" for i in range(5)]
             table.add_row(str(run.series), field.removesuffix("_mib").replace("_", " "), *fifths)
     console.print(table)
     for run in (result.short, result.long):
         console.print(f"{run.series} series: {run.seconds_per_series:.4f} s per series")
+    console.print(f"[bold]peak of all memory, long over short: {result.peak_ratio:.3f}[/]")
     console.print(f"[bold]cost per series, long over short: {result.cost_ratio:.3f}[/]")
 
 

@@ -1,9 +1,18 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what --folder and --json do."""
 
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 ConfigFile = Annotated[
     Path | None,
@@ -15,3 +24,23 @@ Overrides = Annotated[
         "--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be given repeatedly."
     ),
 ]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Also write the result to this file.")
+]
+
+
+@contextmanager
+def working_folder(given: Path | None) -> Iterator[Path]:
+    """The folder given, or a temporary one: it goes at the end, and stays after an error."""
+    if given is not None:
+        yield given
+        return
+    made = Path(mkdtemp(prefix="raypipe-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def save_json(result: BaseModel, path: Path | None) -> None:
+    """Write a result where --json names a file."""
+    if path is not None:
+        path.write_text(result.model_dump_json(indent=2) + "\n")

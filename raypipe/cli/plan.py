@@ -4,12 +4,11 @@ In: arguments. Out: a forecast. Does not know: how it is made.
 """
 
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import ConfigFile, Overrides
+from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
 
 if TYPE_CHECKING:
     from raypipe.batch.forecast import Forecast
@@ -21,11 +20,11 @@ def plan(
     ],
     config: ConfigFile = None,
     overrides: Overrides = None,
-    series: Annotated[int, typer.Option(min=8, help="Series of the calibration run.")] = 32,
+    series: Annotated[int, typer.Option(min=8, help="Series of the calibration run.")] = 64,
     folder: Annotated[
         Path | None, typer.Option(help="Empty folder for the calibration's rows; else a new one.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the forecast as JSON.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Forecast hours, device-hours and cost of an archive, and propose pool sizes.
 
@@ -40,8 +39,7 @@ def plan(
     from raypipe.cli.display import run_progress
     from raypipe.config import load_config
 
-    work = folder if folder is not None else Path(mkdtemp(prefix="raypipe-plan-"))
-    with run_progress() as on_series:
+    with working_folder(folder) as work, run_progress() as on_series:
         result = forecast(
             manifest,
             work,
@@ -50,8 +48,7 @@ def plan(
             on_progress=on_series,
         )
     _show(result)
-    if json is not None:
-        json.write_text(result.model_dump_json(indent=2) + "\n")
+    save_json(result, json)
 
 
 def _show(result: "Forecast") -> None:

@@ -95,12 +95,6 @@ def fit_platt(
     return Platt(float(np.exp(best[0])), 0.0 if temperature_only else float(best[1]))
 
 
-def apply_platt(score: FloatArray, platt: Platt) -> FloatArray:
-    """Probabilities of scores (any shape)."""
-    probability: FloatArray = 1.0 / (1.0 + np.exp(-(platt.slope * _logit(score) + platt.intercept)))
-    return probability
-
-
 def _logit(score: FloatArray) -> FloatArray:
     held = np.clip(score, EDGE, 1.0 - EDGE)
     logit: FloatArray = np.log(held) - np.log1p(-held)

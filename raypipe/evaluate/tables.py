@@ -1,6 +1,6 @@
 """Results as tables: Parquet for machines, Markdown for people.
 
-In: a DetectionEvaluation or the differences of two systems. Out: Arrow tables, Markdown text.
+In: a DetectionEvaluation. Out: Arrow tables, Markdown text.
 Does not know: how measures are computed.
 """
 
@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypipe.evaluate.box_measures import PLAIN, SUBTLE, size_groups
-from raypipe.evaluate.comparison import Difference
 from raypipe.evaluate.detection import DetectionEvaluation
 from raypipe.evaluate.measures import MACRO, MICRO, Key, Level, Measure
 
@@ -28,17 +27,6 @@ MEASURE_SCHEMA = pa.schema(
         pa.field("support", pa.int64(), metadata={"meaning": "positives that it rests on"}),
     ]
 )
-DIFFERENCE_SCHEMA = pa.schema(
-    [
-        *(MEASURE_SCHEMA.field(name) for name in ("level", "name", "label", "iou", "group")),
-        pa.field("first", pa.float64(), metadata={"meaning": "mean over the first one's runs"}),
-        pa.field("second", pa.float64(), metadata={"meaning": "mean over the second one's runs"}),
-        pa.field("difference", pa.float64(), metadata={"meaning": "second - first"}),
-        pa.field("low", pa.float64(), metadata={"meaning": "lower end of the interval"}),
-        pa.field("high", pa.float64(), metadata={"meaning": "upper end of the interval"}),
-        pa.field("above_zero", pa.float64(), metadata={"meaning": "share of resamples above 0"}),
-    ]
-)
 Column = tuple[str, Level, str, float, str]  # heading, level, name, iou, group
 
 
@@ -47,11 +35,6 @@ def measures_table(evaluation: DetectionEvaluation) -> pa.Table:
     return pa.Table.from_pylist(
         [measure.model_dump() for measure in evaluation.measures], schema=MEASURE_SCHEMA
     )
-
-
-def differences_table(differences: Sequence[Difference]) -> pa.Table:
-    """One row a measure that two systems share, by a fixed schema."""
-    return pa.Table.from_pylist([d.model_dump() for d in differences], schema=DIFFERENCE_SCHEMA)
 
 
 def write_evaluation(evaluation: DetectionEvaluation, folder: Path) -> tuple[Path, ...]:
@@ -73,33 +56,6 @@ def evaluation_markdown(evaluation: DetectionEvaluation) -> str:
         parts += [_boxes(evaluation), _froc(evaluation), _sizes(evaluation)]
     parts += [_images(evaluation), *_confusions(evaluation), _calibration(evaluation)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def differences_markdown(
-    differences: Sequence[Difference], first: str, second: str, names: Sequence[str] = ()
-) -> str:
-    """Differences as a Markdown table.
-
-    Args:
-        differences: of compare_detection.
-        first: name of the first system.
-        second: name of the second system.
-        names: measures to show; empty: all.
-    """
-    rows = [
-        [
-            _title(d.level, d.name, d.iou, d.group),
-            d.label,
-            _number(d.first),
-            _number(d.second),
-            _cell(d.difference, d.low, d.high, sign=True),
-            "" if d.above_zero is None else f"{d.above_zero:.1%}",
-        ]
-        for d in differences
-        if (not names or d.name in names) and d.difference is not None
-    ]
-    head = ["measure", "label", first, second, f"{second} - {first}", "resamples above 0"]
-    return _table(head, rows) + "\n"
 
 
 def _heading(evaluation: DetectionEvaluation) -> str:
@@ -260,24 +216,12 @@ def _measure_cell(measure: Measure | None) -> str:
     return "" if measure is None else _cell(measure.value, measure.low, measure.high)
 
 
-def _cell(value: float | None, low: float | None, high: float | None, *, sign: bool = False) -> str:
+def _cell(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "n/a"
     if low is None or high is None:
-        return _number(value, sign=sign)
-    return f"{_number(value, sign=sign)} ({_number(low, sign=sign)} to {_number(high, sign=sign)})"
-
-
-def _number(value: float | None, *, sign: bool = False) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:+.3f}" if sign else f"{value:.3f}"
-
-
-def _title(level: Level, name: str, iou: float | None, group: str) -> str:
-    where = f", IoU {iou:g}" if iou is not None else ""
-    which = f", {group}" if group else ""
-    return f"{level.replace('_', ' ')}: {name}{where}{which}"
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,12 +9,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from raypipe.cores import usable_cores
 from raypipe.report.config import VllmConfig
 from raypipe.report.model_source import ModelSource
 
 MOST_LOG_PROBABILITIES = 128
 """Tokens that one step may ask the log probability of; vLLM takes no more."""
 
+_CPU_BLOCK_TOKENS = 32
+"""Tokens of a block of the key-value cache on a CPU, the fewest that vLLM takes there. Only whole
+blocks of a prompt's beginning are found again: vLLM's own 128 are more than the part that all
+prompts share. Texts stay the same; a third more tokens/s.
+"""
 _LINEAR = (
     *("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj"),
     *("gate_proj", "up_proj", "gate_up_proj", "down_proj"),
@@ -51,6 +57,8 @@ def engine_arguments(
         "disable_log_stats": True,
         "enable_log_requests": False,
     }
+    if on_cpu:
+        arguments["block_size"] = _CPU_BLOCK_TOKENS
     if not config.prefix_caching:
         arguments["enable_prefix_caching"] = False
     if max_loras:
@@ -70,7 +78,7 @@ def engine_arguments(
 
 def start_environment(source: ModelSource, config: VllmConfig) -> dict[str, str]:
     """What vLLM reads from the environment when it starts."""
-    threads = config.threads or len(os.sched_getaffinity(0))
+    threads = config.threads or usable_cores()
     variables = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DO_NOT_TRACK": "1",

@@ -18,6 +18,7 @@ from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
 from raypipe.config import load_settings
+from raypipe.cores import usable_cores
 from raypipe.errors import ConfigError
 from raypipe.serve import deployments
 from raypipe.serve.auth import Authenticator
@@ -126,7 +127,7 @@ def _local(config: ServeConfig) -> dict[str, Any]:
     wanted = sum(pool.cpus * pool.max_replicas for pool in listed) + 1
     options: dict[str, Any] = {
         # logical CPUs: replicas that wait for each other must not keep each other out
-        "num_cpus": max(len(os.sched_getaffinity(0)), int(wanted + 0.999)),
+        "num_cpus": max(usable_cores(), int(wanted + 0.999)),
         "include_dashboard": False,
     }
     if config.pipeline.run.object_store_gib is not None:

@@ -1,7 +1,7 @@
 """A volume, or a map over one, as a NIfTI-1 file.
 
-In: an array (z, y, x) and its grid in LPS. Out: the bytes of a .nii.gz or .nii, axes (x, y, z), RAS
-in mm.
+In: an array (z, y, x) and its grid in LPS.
+Out: the bytes of a .nii.gz or the parts of a .nii, axes (x, y, z), RAS in mm.
 Does not know: where the file goes. No name and no text of a header is written.
 """
 
@@ -13,16 +13,30 @@ from numpy.typing import NDArray
 
 from raypipe.geometry import Geometry
 
+_LEVEL = 1
+"""Of gzip: fast, and nearly as small as the highest."""
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def nifti_bytes(values: NDArray[Any], geometry: Geometry, *, level: int | None = 1) -> bytes:
-    """The file of an array on a grid; int16 and float32 are stored as they are.
+def nifti_bytes(values: NDArray[Any], geometry: Geometry) -> bytes:
+    """The .nii.gz file of an array on a grid; int16 and float32 are stored as they are.
 
     Args:
         values: (z, y, x), C order.
         geometry: its grid.
-        level: of gzip; 1 is fast and nearly as small, None does not compress.
+
+    Raises:
+        ValueError: the array is not on the grid.
+    """
+    return gzip.compress(b"".join(nifti_parts(values, geometry)), compresslevel=_LEVEL, mtime=0)
+
+
+def nifti_parts(values: NDArray[Any], geometry: Geometry) -> tuple[bytes, memoryview]:
+    """Header and voxels of the .nii file, to be written one after the other without a copy.
+
+    Args:
+        values: (z, y, x), C order.
+        geometry: its grid.
 
     Raises:
         ValueError: the array is not on the grid.
@@ -44,5 +58,4 @@ def nifti_bytes(values: NDArray[Any], geometry: Geometry, *, level: int | None =
     header["vox_offset"] = 352
     header["magic"] = b"n+1"
     # C order of (z, y, x) is Fortran order of (x, y, z), so the bytes are used as they lie.
-    content = header.binaryblock + b"\0" * 4 + np.ascontiguousarray(values).tobytes()
-    return content if level is None else gzip.compress(content, compresslevel=level, mtime=0)
+    return header.binaryblock + b"\0" * 4, np.ascontiguousarray(values).data

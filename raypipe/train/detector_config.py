@@ -3,18 +3,18 @@
 In: keyword arguments or YAML. Out: a frozen config. Does not know: how training works.
 """
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from raypipe.model.enhancement import Strategy
 from raypipe.train.batches import AugmentConfig
 from raypipe.train.losses import LossConfig
-from raypipe.train.run_config import TrainRunConfig
+from raypipe.train.run_config import SliceRunConfig
 from raypipe.train.synthesis import SynthesisConfig
 
 
-class TrainDetectorConfig(TrainRunConfig):
+class TrainDetectorConfig(SliceRunConfig):
     """A training run of the detector."""
 
     name: str = Field(default="detector", description="of the run; its folder under `output`")
@@ -46,9 +46,6 @@ class TrainDetectorConfig(TrainRunConfig):
     loss: LossConfig = Field(default_factory=LossConfig, description="weights of the terms")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="variation")
     steps: int = Field(default=3000, gt=0, description="optimiser steps")
-    batch_slices: int = Field(
-        default=16, gt=0, description="slices a step, over all workers; divisible by them"
-    )
     learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
     warmup_share: float = Field(default=0.1, gt=0, lt=1, description="share of steps that rise")
     weight_decay: float = Field(default=0.03, ge=0, description="of AdamW, on matrices only")
@@ -59,19 +56,9 @@ class TrainDetectorConfig(TrainRunConfig):
         default=False, description="compute the encoder's layers again on the way back, for memory"
     )
     parallel: Literal["ddp", "fsdp"] = Field(default="ddp", description="over several workers")
-    checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
     validation_slices: int = Field(
         default=200, gt=0, description="slices of the validation set used between checkpoints"
     )
     patience: int = Field(
         default=10, gt=0, description="checkpoints without a better mAP before it stops early"
     )
-    log_every: int = Field(default=20, gt=0, description="steps between points of the curves")
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if self.batch_slices % self.workers:
-            raise ValueError(
-                f"batch_slices {self.batch_slices} must be divisible by workers {self.workers}"
-            )
-        return self

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from raypipe.settings import Settings
-from raypipe.train.run_config import TrainRunConfig
+from raypipe.train.run_config import SliceRunConfig
 
 
 class SplitConfig(Settings):
@@ -87,7 +87,7 @@ class SliceAugmentConfig(Settings):
     )
 
 
-class TrainSlicesConfig(TrainRunConfig):
+class TrainSlicesConfig(SliceRunConfig):
     """A training run that tells the class of a slice."""
 
     name: str = Field(default="slices", description="of the run; its folder under `output`")
@@ -127,13 +127,3 @@ class TrainSlicesConfig(TrainRunConfig):
     weight_decay: float = Field(default=0.05, ge=0, description="of AdamW, on matrices only")
     clip_norm: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(default=0.99, ge=0, lt=1, description="decay of the averaged weights")
-    checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
-    log_every: int = Field(default=20, gt=0, description="steps between points of the curves")
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if self.batch_slices % self.workers:
-            raise ValueError(
-                f"batch_slices {self.batch_slices} must be divisible by workers {self.workers}"
-            )
-        return self

@@ -9,7 +9,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
+    JPEG2000,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -105,6 +107,28 @@ def test_codecs_of_gdcm(tmp_path: Path, dtype: Any, syntax: Any, name: str) -> N
     stored = (tissue((32, 40)).astype(np.int32) + offset).clip(-1024 + offset).astype(dtype)
     path = _with_gdcm(tmp_path / "x.dcm", stored, syntax, getattr(gdcm.TransferSyntax, name))
     np.testing.assert_array_equal(read(path).hu[0], stored.astype(np.int16))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+@pytest.mark.parametrize("stored_bits", [12, 16])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEG2000])
+def test_jpeg_2000_is_the_same_by_every_decoder(
+    tmp_path: Path, syntax: Any, stored_bits: int, dtype: Any
+) -> None:
+    offset = 0 if dtype is np.int16 else 1024
+    stored = (tissue((64, 80)).astype(np.int32) + offset).clip(offset - 1024, 2047).astype(dtype)
+    ds = ct_dataset(stored, BitsStored=stored_bits, HighBit=stored_bits - 1)
+    ds.compress(
+        syntax, **({"j2k_cr": [8]} if syntax == JPEG2000 else {}), generate_instance_uid=False
+    )
+    ds.save_as(tmp_path / "x", enforce_file_format=True)
+    ours = read(tmp_path / "x").hu[0]
+    decoder = get_decoder(syntax)
+    for plugin in ("gdcm", "pylibjpeg"):
+        frame, _ = decoder.as_array(ds, index=0, raw=True, decoding_plugin=plugin)
+        np.testing.assert_array_equal(ours, frame.astype(np.int16), plugin)
+    lossy = syntax == JPEG2000
+    assert np.array_equal(ours, stored) != lossy and np.abs(ours - stored.astype(int)).max() < 200
 
 
 def test_big_endian(tmp_path: Path) -> None:

@@ -44,3 +44,15 @@ def test_a_job_waits_for_nodes_that_are_being_started(head: Cluster) -> None:
     assert waiting.poll() is None, "it did not wait"
     head.add_node(num_cpus=8, object_store_memory=100 << 20)
     assert waiting.wait(timeout=120) == 0
+
+
+def test_loaders_are_held_back_before_they_fill_the_object_store() -> None:
+    code = (
+        "import raypipe.batch.job;"
+        "from ray.data._internal.execution.backpressure_policy import "
+        "downstream_capacity_backpressure_policy as module;"
+        "policy = module.DownstreamCapacityBackpressurePolicy;"
+        "print(policy.OBJECT_STORE_BUDGET_UTIL_THRESHOLD)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.0 < float(done.stdout) <= 0.1

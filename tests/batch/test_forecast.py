@@ -58,6 +58,19 @@ def test_an_archive_of_larger_series_takes_what_their_size_says() -> None:
     assert told.stages["load"].workers == pytest.approx(2.0, rel=1e-3)
 
 
+def test_series_that_end_in_batches_tell_the_steady_speed_and_not_that_of_the_ramp() -> None:
+    sizes = np.tile([0.5, 2.0], 32)
+    rows, size_of, _ = rows_of(sizes, workers=2, startup_s=5.0)
+    warming_up = timedelta(seconds=30)
+    for i, row in enumerate(rows):
+        last = rows[i - i % 8 + 7]["timings"]["finished_at"]
+        row["timings"] = row["timings"] | {"finished_at": last + warming_up * (i >= 8)}
+    wall_s = (rows[-1]["timings"]["finished_at"] - START).total_seconds()
+    measured = calibrate(rows, size_of, wall_s)
+    assert measured.speed == pytest.approx(2.0, rel=1e-6)
+    assert measured.startup_s == pytest.approx(35.0, rel=1e-6)
+
+
 def test_series_of_one_size_need_no_slope() -> None:
     rows, size_of, wall_s = rows_of(np.full(20, 2.0), workers=2, startup_s=0.0)
     measured = calibrate(rows, size_of, wall_s)
@@ -77,6 +90,9 @@ def test_the_sample_holds_small_and_large_series_in_proportion() -> None:
     picked = sizes[sample_by_size(sizes, 10)]
     assert sorted(picked.tolist()) == [1.0] * 8 + [10.0] * 2
     assert sorted(sample_by_size(sizes, 500).tolist()) == list(range(100))
+    rising = np.arange(100.0)
+    first = rising[sample_by_size(rising, 40)][:20]
+    assert 35 < first.mean() < 65  # mixed: what runs while the job warms up is not the smallest
 
 
 @pytest.mark.parametrize(

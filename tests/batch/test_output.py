@@ -4,10 +4,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from raypipe.archive.storage import StorageConfig
 from raypipe.batch.committed import Committed
-from raypipe.batch.output import Output, open_output
+from raypipe.batch.output import Output, as_arrow, open_output
 from raypipe.errors import Status
 
 
@@ -27,6 +28,17 @@ def output(tmp_path: Path) -> Output:
             columns = columns[:1] if folder == "checkpoint" else columns
             pq.write_table(table.select(columns), tmp_path / folder / f"{name}.parquet")
     return open_output(str(tmp_path), StorageConfig())
+
+
+def test_the_first_result_may_come_while_the_folder_is_looked_for() -> None:
+    class Filling(MemoryFileSystem):  # type: ignore[misc]
+        def isdir(self, path: str) -> bool:
+            there = bool(super().isdir(path))
+            self.pipe_file("/filling/results/one.parquet", b"")
+            return there
+
+    output = Output(as_arrow(Filling()), "/filling", "memory://filling")
+    assert output.result_files() == ["/filling/results/one.parquet"]
 
 
 def _keys(output: Output, folder: str) -> list[str]:

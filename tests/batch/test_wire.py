@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 
 from raypipe.batch.wire import PREPARED_SCHEMA, decode_prepared, encode_prepared
@@ -34,3 +37,17 @@ def test_pixels_are_not_copied_on_arrival() -> None:
     hu = decode_prepared(table)[0]["model_input"].hu
     buffer = table["input_hu"].chunk(0).buffers()[2]
     assert buffer.address <= hu.__array_interface__["data"][0] < buffer.address + buffer.size
+
+
+def test_pixels_are_let_go_when_the_table_is() -> None:
+    sent = _model_input(4)
+    pixels = weakref.ref(sent.hu)
+    table = encode_prepared(
+        [{"model_input": sent, "instance_uids": ()}, {"series_key": "rejected"}]
+    )
+    assert [v is None for v in table["input_hu"].to_pylist()] == [False, True]
+    del sent
+    assert pixels() is not None, "the table holds them, not a copy"
+    del table
+    gc.collect()
+    assert pixels() is None

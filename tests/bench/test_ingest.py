@@ -26,6 +26,7 @@ def test_every_tool_reads_the_same_voxels(tmp_path: Path) -> None:
     assert result.index is not None and result.index.files == 40
     theirs, ours = result.total_s("dcm2niix")
     assert theirs == series.warm_s("dcm2niix") and ours == series.warm_s(OURS_FILE)
+    assert set(result.all_cores_s) == set(PEERS) and min(result.all_cores_s.values()) > 0
     assert f"{OURS} on one" in steps
 
 

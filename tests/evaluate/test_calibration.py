@@ -7,12 +7,16 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from raypipe.evaluate.calibration import (
     Platt,
-    apply_platt,
     brier,
     expected_calibration_error,
     fit_platt,
     reliability,
 )
+
+
+def apply_platt(score: np.ndarray, platt: Platt) -> np.ndarray:
+    logit = np.log(score / (1.0 - score))
+    return np.asarray(1.0 / (1.0 + np.exp(-(platt.slope * logit + platt.intercept))))
 
 
 def skewed(slope: float, intercept: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

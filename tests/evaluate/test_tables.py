@@ -4,20 +4,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from raypipe.evaluate.comparison import compare_detection
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.detection import DetectionEvaluation, evaluate_detection
 from raypipe.evaluate.measures import MACRO
 from raypipe.evaluate.records import ClaimSeries, TruthSeries
 from raypipe.evaluate.tables import (
-    DIFFERENCE_SCHEMA,
     MEASURE_SCHEMA,
-    differences_markdown,
-    differences_table,
     evaluation_markdown,
     write_evaluation,
 )
-from tests.evaluate.cohorts import perfect, random_cohort
+from tests.evaluate.cohorts import random_cohort
 
 CONFIG = DetectionEvaluationConfig(bootstrap=20)
 
@@ -65,13 +61,3 @@ def test_series_without_boxes_have_no_box_tables() -> None:
     text = evaluation_markdown(evaluate_detection(truths, claims, config))
     assert "## Boxes" not in text
     assert rows_of(text, "Confusion")[2:] == [["cyst", "2", "1"], ["normal", "1", "2"]]
-
-
-def test_differences() -> None:
-    truths, claims = random_cohort(1)
-    differences = compare_detection(truths, [claims], [perfect(truths)], CONFIG)
-    assert differences_table(differences).schema.equals(DIFFERENCE_SCHEMA)
-    text = differences_markdown(differences, "base", "full", ["ap"])
-    macro = next(d for d in differences if (d.name, d.label, d.iou) == ("ap", MACRO, 0.5))
-    assert f"| {macro.first:.3f} | 1.000 | {macro.difference:+.3f} (" in text
-    assert "recall" not in text

@@ -21,7 +21,7 @@ from raypipe.report.model_source import ModelSource, find_model
 from raypipe.report.reporter import Reporter, ReportInput
 from raypipe.report.request import build_request
 from raypipe.report.vllm_engine import VllmEngine
-from raypipe.report.vllm_settings import environment, start_environment
+from raypipe.report.vllm_settings import engine_arguments, environment, start_environment
 from tests.report.adapters import merged_text, write_adapter
 from tests.report.conftest import SMALL
 from tests.report.finding_sets import make_context, make_finding, plan_of, report_inputs
@@ -40,6 +40,22 @@ INPUTS = [
 
 def _requests() -> list[GenerationRequest]:
     return [build_request(plan_of(one, CONFIG), CONFIG) for one in INPUTS]
+
+
+def test_prompts_share_whole_blocks_of_the_cache() -> None:
+    from transformers import AutoTokenizer
+
+    source = find_model("smollm2")
+    tokenizer = AutoTokenizer.from_pretrained(source.location)
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": m.role, "content": m.content} for m in request.messages], return_dict=False
+        )
+        for request in _requests()
+    ]
+    shared = [len(set(tokens)) == 1 for tokens in zip(*prompts, strict=False)].index(False)
+    block = engine_arguments(source, SMALL)["block_size"]
+    assert shared // block >= 1
 
 
 FREE = GenerationRequest(

@@ -157,7 +157,7 @@ def test_windows_attention_and_themes(page: Any, done: str) -> None:
     slices = reopen(page, done)
     before = picture(page)
     page.click("[data-preset=lung]")
-    assert "W 1500" in page.inner_text("#corner-window")
+    page.wait_for_selector("#corner-window:has-text('W 1500')")
     assert np.abs(picture(page) - before).mean() > 5
 
     page.keyboard.press("End")
