@@ -54,7 +54,9 @@ def save_checkpoint(path: str | Path, state: dict[str, Tensor], info: Checkpoint
     """Write weights (float32) and their info to one safetensors file."""
     from safetensors.torch import save
 
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    tensors = {
+        key: value.detach().to("cpu", torch.float32).contiguous() for key, value in state.items()
+    }
     data = save(tensors, metadata={"raypipe": info.model_dump_json()})
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

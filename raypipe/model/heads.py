@@ -63,7 +63,8 @@ class BoxHead(nn.Module):
 
     def _decode(self, raw_b4hw: Tensor, stride: int, scale: Tensor) -> Tensor:
         centers = cell_centers(raw_b4hw.shape[2], raw_b4hw.shape[3], stride, raw_b4hw.device)
-        raw = _rows(raw_b4hw).float()
+        raw = _rows(raw_b4hw)
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         center = centers + raw[..., :2] * stride
         size = torch.exp((raw[..., 2:] * scale).clamp(-4.0, 4.0)) * (2.0 * stride)
         return torch.cat((center, size), dim=-1)

@@ -51,7 +51,11 @@ class TrainDetectorConfig(SliceRunConfig):
     weight_decay: float = Field(default=0.03, ge=0, description="of AdamW, on matrices only")
     clip_norm: float = Field(default=5.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(default=0.998, ge=0, lt=1, description="decay of the averaged weights")
-    precision: Literal["float32", "bfloat16"] = Field(default="float32", description="forward")
+    precision: Literal["float32", "bfloat16", "float64"] = Field(
+        default="float32",
+        description="bfloat16: the forward pass alone; float64: all, to compare runs whose sums "
+        "are in another order",
+    )
     checkpoint_activations: bool = Field(
         default=False, description="compute the encoder's layers again on the way back, for memory"
     )

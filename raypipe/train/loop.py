@@ -32,6 +32,7 @@ from raypipe.train.step import (
     TrainState,
     averaged_weights,
     learning_rate,
+    loss_dtype,
     mean_over_workers,
     new_state,
     restore,
@@ -102,16 +103,17 @@ def run(
     network = _start_network(config)
     sizes, strides = network.config, network.strides
     scalars = frozenset(name for name, p in network.named_parameters() if p.ndim == 0)
-    state = new_state(_wrapped(network.to(place.device), config, place), config)
+    dtype = loss_dtype(config)
+    state = new_state(_wrapped(network.to(place.device, dtype), config, place), config)
     state.scalars = scalars
     if saved is not None:
         restore(state, saved)
-    rules = _to(make_rules(load_graph(), sizes), place.device)
+    rules = _to(make_rules(load_graph(), sizes), place.device, dtype)
     grid = make_grid(strides, config.augment.patch_pixels)
     curves = open_curves(place)
     for hu_bzhw, truth in _batches(config, store, sizes, grid, place, state.step):
-        hu_bzhw, truth = hu_bzhw.to(place.device), _to(truth, place.device)
-        channels_bchw = window_channels(hu_bzhw, NETWORK_WINDOWS, sizes.context_slices)
+        hu_bzhw, truth = hu_bzhw.to(place.device), _to(truth, place.device, dtype)
+        channels_bchw = window_channels(hu_bzhw, NETWORK_WINDOWS, sizes.context_slices).to(dtype)
         terms = train_step(state, channels_bchw, truth, rules, config)
         if state.step % config.log_every == 0:
             _log(curves, terms, state.step, config)
@@ -253,17 +255,19 @@ def _validated(
     return metrics
 
 
-def _to(batch: Any, device: str) -> Any:
-    """A dataclass of tensors on a device."""
-    if device == "cpu":
-        return batch
+def _to(batch: Any, device: str, dtype: torch.dtype) -> Any:
+    """A dataclass of tensors on a device; those of float32 as dtype."""
+
+    def put(value: Tensor) -> Tensor:
+        return value.to(device, dtype if value.dtype == torch.float32 else value.dtype)
+
     moved = {}
     for field in fields(batch):
         value = getattr(batch, field.name)
         if isinstance(value, Tensor):
-            value = value.to(device)
+            value = put(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            value = tuple(v.to(device) for v in value)
+            value = tuple(put(v) for v in value)
         moved[field.name] = value
     return type(batch)(**moved)
 
