@@ -23,7 +23,7 @@ from raypipe.archive.index import build_index
 from raypipe.batch.cluster import start_ray
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
-from raypipe.bench.steady import run_steady
+from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
 from raypipe.phantom import write_bulk_archive
 from raypipe.settings import Settings
@@ -116,16 +116,14 @@ def _run(source: str, output: str, config: RaypipeConfig, series: int) -> Memory
     sampler = threading.Thread(target=_sample, args=(samples, stop), daemon=True)
     sampler.start()
     try:
-        seconds = run_steady(job, source, config)
+        job_span = run_steady(job, source, config)
     finally:
         stop.set()
         sampler.join()
         ray.shutdown()
-    began_s = min(
-        row["timings"]["started_at"].timestamp() for row in job.output.iterate_rows(["timings"])
-    )
+    began_s = job_span[0].timestamp()
     since = [s.model_copy(update={"at_s": s.at_s - began_s}) for s in samples]
-    return MemoryRun(series=series, seconds=seconds, samples=since)
+    return MemoryRun(series=series, seconds=seconds_of(job_span), samples=since)
 
 
 def _sample(samples: list[MemorySample], stop: threading.Event) -> None:

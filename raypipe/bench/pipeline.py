@@ -24,7 +24,7 @@ from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
 from raypipe.bench.machine import machine
 from raypipe.bench.pipeline_peers import Peer, Work
-from raypipe.bench.steady import run_steady, seconds_of
+from raypipe.bench.steady import run_steady, seconds_of, span
 from raypipe.config import RaypipeConfig
 from raypipe.cores import usable_cores
 from raypipe.errors import ConfigError, RaypipeError, Status
@@ -98,7 +98,7 @@ def bench_pipeline(
     for i in range(runs):  # in turns: a machine that slows down or speeds up meets both alike
         loops.append(_time_loop(source, alone))
         jobs.append(Job(source, str(folder / f"job-{i}"), config))
-        jobs_s.append(run_steady(jobs[-1], source, config))
+        jobs_s.append(seconds_of(run_steady(jobs[-1], source, config)))
         ray.shutdown()  # an idle Ray would slow the next loop
     loop_s, job_s = statistics.median(t for t, _ in loops), statistics.median(jobs_s)
     rows = {row["series_key"]: _lasting(row) for row in jobs[0].output.iterate_rows()}
@@ -166,7 +166,7 @@ def _time_peer(
         if code:
             raise RaypipeError(f"bench pipeline: {name} ended with {code}; its log is {log}")
         table = pq.read_table(done).to_pylist()
-        times.append(seconds_of(table))
+        times.append(seconds_of(span(table)))
         same += [_lasting(row) == rows[row["series_key"]] for row in table]
     seconds = statistics.median(times)
     return PeerTime(

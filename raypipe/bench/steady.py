@@ -6,6 +6,7 @@ Does not know: what is measured against what.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import ray
@@ -19,8 +20,12 @@ from raypipe.stages import Load, Prepare, Row
 _START_LIMIT_S = 600
 
 
-def run_steady(job: Job, manifest: str, config: RaypipeConfig) -> float:
-    """Run an indexed job; no series is read before every network, engine and loader is there."""
+def run_steady(job: Job, manifest: str, config: RaypipeConfig) -> tuple[datetime, datetime]:
+    """Run an indexed job; no series is read before every network, engine and loader is there.
+
+    Returns:
+        when the first series was begun and when the last was done.
+    """
     start_ray(config.run)
     _warm_loaders(manifest, config)
     context = ray.data.DataContext.get_current()
@@ -29,7 +34,7 @@ def run_steady(job: Job, manifest: str, config: RaypipeConfig) -> float:
         job.run(lambda progress: None)
     finally:
         context.wait_for_min_actors_s = before
-    return seconds_of(job.output.iterate_rows(["timings"]))
+    return span(job.output.iterate_rows(["timings"]))
 
 
 def _warm_loaders(manifest: str, config: RaypipeConfig) -> None:
@@ -45,9 +50,12 @@ def _read(row: Row, config: RaypipeConfig) -> None:
     Prepare(config)(Load(config)(row))
 
 
-def seconds_of(rows: Iterable[Mapping[str, Any]]) -> float:
-    """Seconds from when the first of finished rows was begun to when the last was done."""
+def span(rows: Iterable[Mapping[str, Any]]) -> tuple[datetime, datetime]:
+    """When the first of finished rows was begun, and when the last was done."""
     timings = [row["timings"] for row in rows]
-    started = min(t["started_at"] for t in timings)
-    seconds: float = (max(t["finished_at"] for t in timings) - started).total_seconds()
-    return seconds
+    return min(t["started_at"] for t in timings), max(t["finished_at"] for t in timings)
+
+
+def seconds_of(span: tuple[datetime, datetime]) -> float:
+    """From a beginning to an end."""
+    return (span[1] - span[0]).total_seconds()

@@ -17,6 +17,7 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 from ray.serve.handle import DeploymentHandle
 
+from raypipe.allocator import share_heaps
 from raypipe.config import load_settings
 from raypipe.cores import usable_cores
 from raypipe.errors import ConfigError
@@ -119,6 +120,7 @@ def stop(config: ServeConfig) -> None:
 
 
 def _local(config: ServeConfig) -> dict[str, Any]:
+    share_heaps()
     # Ray starts replicas with niceness 15, so that they give way to every idle process: a network
     # whose threads wait for each other loses a fifth of its time to that.
     os.environ.setdefault("RAY_worker_niceness", "0")
