@@ -148,26 +148,6 @@ def test_an_adapter_changes_the_text_and_its_id_names_it(
         _text(vllm_engine, "chest-v9")
 
 
-def test_the_same_id_gives_the_same_text_in_batch_and_online(
-    vllm_engine: VllmEngine, adapters: dict[str, AdapterSource]
-) -> None:
-    config = CONFIG.model_copy(
-        update={
-            "adapters": {name: str(a.folder) for name, a in adapters.items()},
-            "adapter": "chest-v1",
-        }
-    )
-    reports = Reporter(config, vllm_engine).describe(INPUTS)
-    assert all("chest-v1" in report.model and not report.needs_review for report in reports)
-    online = [
-        vllm_engine.generate([build_request(plan_of(one, config), config, "chest-v1")])[0].text
-        for one in INPUTS
-    ]
-    for report, text in zip(reports, online, strict=True):
-        said = [s.text for s in (*report.findings, *report.impression)]
-        assert said == [line for line in text.splitlines() if not line.endswith(":")]
-
-
 def test_an_adapter_that_does_not_fit_is_refused(vllm_engine: VllmEngine, tmp_path: Path) -> None:
     model = find_model("smollm2").location
     high = describe_adapter("high", write_adapter(tmp_path / "high", model, rank=32))
