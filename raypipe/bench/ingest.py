@@ -4,11 +4,12 @@ In: a folder of DICOM series. Out: seconds of each tool on each series, cold and
 from S3; whether the voxels are the same; files indexed a second against a plain loop.
 Does not know: how a series is read.
 
-Series by series everything runs on one core in turn, and every tool ends with what a user of it
-gets: an uncompressed NIfTI file for dcm2niix and dicom2nifti, an image in memory for SimpleITK.
-raypipe is timed for both. "Cold" drops a series' files from the page cache first. All series of the
-folder are then read side by side, one loader a core as in a job and several times over without a
-pause, as in an archive; the other tools know one process alone, and their times add up.
+One series at a time every tool has its turn (GDCM, in SimpleITK, decodes JPEG 2000 on all cores,
+raypipe on one), and ends with what its user gets: an uncompressed NIfTI file for dcm2niix and
+dicom2nifti, an image in memory for SimpleITK. raypipe is timed for both. "Cold" drops a series'
+files from the page cache first. All series of the folder are then read side by side, one loader a
+core as in a job and several times over without a pause, as in an archive; the other tools know one
+process alone, and their times add up.
 """
 
 import os

@@ -67,8 +67,8 @@ def _show(result: IngestResult) -> None:
         theirs, own = result.total_s(peer)
         together = theirs / result.all_cores_s[peer]
         console.print(
-            f"[bold]{peer} takes {theirs / own:.2f} times as long as {what_it_ends_with(peer)} on "
-            f"one core, {together:.2f} times on {result.machine['cores']} cores[/]"
+            f"[bold]{peer} takes {theirs / own:.2f} times as long as {what_it_ends_with(peer)}, "
+            f"one series at a time; {together:.2f} times with {result.machine['cores']} loaders[/]"
         )
     if result.index is not None:
         i = result.index
