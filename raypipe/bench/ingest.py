@@ -48,7 +48,7 @@ from raypipe.types import Kind, SeriesRef
 
 OURS, OURS_FILE = "raypipe, to memory", "raypipe, to .nii"
 PEERS = ("dcm2niix", "SimpleITK", "dicom2nifti")
-ROUNDS = 5
+_ROUNDS = 5
 """How often all loaders go through the folder: a loader that waits at its end counts once."""
 
 
@@ -257,7 +257,7 @@ def _all_cores_s(
             read = [s for s, t in zip(series, times, strict=True) if t.warm_s(peer) is not None]
             all_of_them = partial(_read_all, loaders, read, folder, what_it_ends_with(peer))
             all_of_them()  # starts the loaders
-            out[peer] = statistics.median(_seconds(all_of_them) for _ in range(repeats)) / ROUNDS
+            out[peer] = statistics.median(_seconds(all_of_them) for _ in range(repeats)) / _ROUNDS
     return out
 
 
@@ -269,7 +269,7 @@ def _read_all(
         if end == OURS_FILE:
             to_file(volume, folder / f"{number}.nii")
 
-    list(loaders.map(read, range(ROUNDS * len(series))))
+    list(loaders.map(read, range(_ROUNDS * len(series))))
 
 
 def _index_times(folder: Path, files: int) -> IndexTimes:

@@ -56,6 +56,7 @@ def span(rows: Iterable[Mapping[str, Any]]) -> tuple[datetime, datetime]:
     return min(t["started_at"] for t in timings), max(t["finished_at"] for t in timings)
 
 
-def seconds_of(span: tuple[datetime, datetime]) -> float:
+def seconds_of(begun_and_done: tuple[datetime, datetime]) -> float:
     """From a beginning to an end."""
-    return (span[1] - span[0]).total_seconds()
+    begun, done = begun_and_done
+    return (done - begun).total_seconds()

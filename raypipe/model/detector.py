@@ -149,8 +149,8 @@ class Detector:
         with torch.inference_mode():
             channels = self.channels(hu_bzhw)
             with self.precision():
-                output = self._forward(channels)
-            return _to_cpu(output)
+                output: NetworkOutput = self._forward(channels)
+            return output.to("cpu", torch.float32)
 
     def channels(self, hu_bzhw: HuArray) -> Tensor:
         """What the network sees of slices with their neighbours, on its device; see `run`."""
@@ -236,17 +236,6 @@ def _random_network(seed: int, fingerprint: str) -> tuple[CheckpointInfo, Networ
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return info, build_network(info)
-
-
-def _to_cpu(output: NetworkOutput) -> NetworkOutput:
-    head = type(output.head)(*(t.float().cpu() for t in output.head))
-    return NetworkOutput(
-        head=head,
-        attention=tuple(t.float().cpu() for t in output.attention),
-        image_logits=output.image_logits.float().cpu(),
-        region_logits=output.region_logits.float().cpu(),
-        features=output.features.float().cpu(),
-    )
 
 
 def _box(center_size: Tensor, z: int) -> Box | None:

@@ -87,6 +87,18 @@ class NetworkOutput(NamedTuple):
     features: Tensor  # (B, 2 C)
     tissue_logits: Tensor | None = None  # (B, tissues, H, W) on the finest level, in training only
 
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> "NetworkOutput":
+        """The same on a device, in a floating dtype."""
+        tissue = self.tissue_logits
+        return NetworkOutput(
+            head=HeadOutput(*(t.to(device, dtype) for t in self.head)),
+            attention=tuple(t.to(device, dtype) for t in self.attention),
+            image_logits=self.image_logits.to(device, dtype),
+            region_logits=self.region_logits.to(device, dtype),
+            features=self.features.to(device, dtype),
+            tissue_logits=None if tissue is None else tissue.to(device, dtype),
+        )
+
 
 class Network(nn.Module):
     """The whole network."""

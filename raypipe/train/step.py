@@ -5,7 +5,6 @@ Does not know: Ray, files, validation.
 """
 
 import copy
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,15 +106,7 @@ def train_step(
     channels_bchw = channels_bchw.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16"):
         output = state.network(channels_bchw)
-    exact = functools.partial(Tensor.to, dtype=loss_dtype(config))
-    output = type(output)(
-        head=type(output.head)(*(exact(t) for t in output.head)),
-        attention=tuple(exact(t) for t in output.attention),
-        image_logits=exact(output.image_logits),
-        region_logits=exact(output.region_logits),
-        features=output.features,
-        tissue_logits=None if output.tissue_logits is None else exact(output.tissue_logits),
-    )
+    output = output.to(device, loss_dtype(config))
     terms = detection_loss(output, truth, rules, config.loss, mean_over_workers)
     optimise(state, terms["total"], config)
     return {name: value.detach() for name, value in terms.items()}
