@@ -25,13 +25,14 @@ from raypipe.archive.pixels import (
     open_object,
     stored_frames,
 )
-from raypipe.archive.planes import Plane, frame_planes
+from raypipe.archive.planes import Plane, at_own_position, frame_planes, slice_plane
 from raypipe.archive.rescale import Scale, clean_bits, is_already_hu, scale_of, to_hu
 from raypipe.archive.storage import StorageConfig, read_bytes, read_each
 from raypipe.errors import Reason, SeriesError, source_changed
 from raypipe.types import Flag, HuArray, SeriesRef, SliceStack
 
-_KEYWORDS = ("SOPInstanceUID", *dict.fromkeys((*GEOMETRY_KEYWORDS, *PIXEL_KEYWORDS)))
+_KEYWORDS = tuple(dict.fromkeys((*GEOMETRY_KEYWORDS, *PIXEL_KEYWORDS)))
+_OWN_KEYWORDS = ("SOPInstanceUID", "ImagePositionPatient")
 _SAME_COSINE = 1e-3
 _SAME_SPACING = 1e-3
 _DAMAGE = (
@@ -39,6 +40,15 @@ _DAMAGE = (
     *(NotImplementedError, OSError, EOFError, RecursionError, struct.error),
 )
 """What pydicom raises where a value breaks its VR, at whatever place it is asked for."""
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What slices with the same header have in common."""
+
+    header: Dataset
+    scale: Scale
+    plane: Plane
 
 
 @dataclass
@@ -49,6 +59,14 @@ class _Builder:
     planes: list[Plane | None] = field(default_factory=list)
     instance_uids: list[str] = field(default_factory=list)
     flags: set[Flag] = field(default_factory=set)
+    shared: _Shared | None = None
+
+    def shared_of(self, item: DicomObject) -> _Shared:
+        """What a slice has in common with the one before, or with those to come."""
+        if self.shared is None or self.shared.header is not item.header:
+            plane = slice_plane(item.header, item.own)
+            self.shared = _Shared(item.header, _frame_scales(item)[0], plane)
+        return self.shared
 
 
 def read_dicom(ref: SeriesRef, storage: StorageConfig, *, max_voxels: int) -> SliceStack:
@@ -101,8 +119,8 @@ class _Source:
         listed = self.ref.instances[i]
         if len(content) != listed.byte_size:
             raise source_changed(listed.byte_size, len(content))
-        item = open_object(content, _KEYWORDS, max_voxels=self.max_voxels)
-        if listed.instance_uid and text_of(item.header, "SOPInstanceUID") != listed.instance_uid:
+        item = open_object(content, _KEYWORDS, _OWN_KEYWORDS, max_voxels=self.max_voxels)
+        if listed.instance_uid and text_of(item.own, "SOPInstanceUID") != listed.instance_uid:
             raise SeriesError(
                 Reason.SOURCE_CHANGED, "an object has another SOPInstanceUID than in the manifest"
             )
@@ -173,11 +191,11 @@ def _frame_scales(item: DicomObject) -> list[Scale]:
 def _read_slice(item: DicomObject, i: int, builder: _Builder, already_hu: bool) -> None:
     if item.frames != 1:
         raise SeriesError(Reason.SHAPE_MISMATCH, "single-frame and multi-frame objects are mixed")
-    scale = _frame_scales(item)[0]
-    builder.planes[i] = frame_planes(item.header)[0]
-    builder.instance_uids[i] = str(item.header.get("SOPInstanceUID") or "")
+    shared = builder.shared_of(item)
+    builder.planes[i] = at_own_position(shared.plane, item.own)
+    builder.instance_uids[i] = str(item.own.get("SOPInstanceUID") or "")
     for raw in stored_frames(item):
-        _convert(raw, scale, builder, i, already_hu)
+        _convert(raw, shared.scale, builder, i, already_hu)
 
 
 def _convert(raw: Any, scale: Scale, builder: _Builder, i: int, already_hu: bool) -> None:
@@ -198,7 +216,7 @@ def _read_frames(item: DicomObject, already_hu: bool, max_voxels: int) -> _Build
         raise SeriesError(Reason.TOO_LARGE, f"{shape}, limit {max_voxels} voxels")
     scales, planes = _frame_scales(item), frame_planes(header)
     check_length(item)
-    uid = str(header.get("SOPInstanceUID") or "")
+    uid = str(item.own.get("SOPInstanceUID") or "")
     builder = _Builder(np.empty(shape, dtype=np.int16), list(planes), [uid] * n)
     for i, raw in enumerate(stored_frames(item)):
         _convert(raw, scales[i], builder, i, already_hu)

@@ -142,8 +142,8 @@ def _parse(file: HeadFile) -> FileDataset:
             return dataset
         trimmed = trim(first, _KEYWORDS)
         if trimmed is not None:
-            dataset = parse(io.BytesIO(trimmed[0]), _KEYWORDS)
-            file.seek(trimmed[1])
+            dataset = parse(io.BytesIO(trimmed.header), _KEYWORDS)
+            file.seek(trimmed.pixels_at)
             return dataset
         if len(first) < size or first[128:132] != b"DICM":
             break  # a longer beginning would tell no more

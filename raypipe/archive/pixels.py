@@ -10,13 +10,15 @@ whoever hosts this code must survive it.
 
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.filereader import read_dataset
 from pydicom.uid import UID
 
 from raypipe.archive.codestream import check_codestreams
@@ -45,6 +47,8 @@ PIXEL_KEYWORDS = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
 )
+_SHARED_BYTES = 16 << 10
+"""Longer headers are those of multi-frame objects, which share them with nobody."""
 _LONG_VRS = (b"OB", b"OW", b"UN", b"OF", b"OD")
 _PLUGINS = ("pylibjpeg", "gdcm", "pydicom", "pillow")
 """By trust and speed; Pillow last, because it knows 8 bits only.
@@ -59,7 +63,8 @@ class DicomObject:
     """One parsed object.
 
     Args:
-        header: without pixels.
+        header: without pixels. Slices with the same header may share it: nobody changes it.
+        own: where the elements lie that are each slice's own; the header, if not apart.
         content: all bytes; the pixels are at [begin, begin + length).
         begin: where the value of PixelData begins.
         length: of the value; all that is left where its length is not defined.
@@ -69,6 +74,7 @@ class DicomObject:
     """
 
     header: FileDataset
+    own: Dataset
     content: bytes
     begin: int
     length: int
@@ -90,12 +96,15 @@ class DicomObject:
         return self.frames * rows * columns * -(-allocated // 8)
 
 
-def open_object(content: bytes, keywords: Sequence[str], *, max_voxels: int) -> DicomObject:
+def open_object(
+    content: bytes, keywords: tuple[str, ...], own: tuple[str, ...], *, max_voxels: int
+) -> DicomObject:
     """Parse an object up to its pixels.
 
     Args:
         content: all bytes.
         keywords: of the elements wanted.
+        own: of those wanted beside them that are each slice's own.
         max_voxels: a deflated object is not expanded to more than these.
 
     Raises:
@@ -103,28 +112,34 @@ def open_object(content: bytes, keywords: Sequence[str], *, max_voxels: int) -> 
             TRANSFER_SYNTAX_UNSUPPORTED or TOO_LARGE.
     """
     if not is_deflated(content):
-        return _open_plain(content, keywords)
-    item = _open_plain(inflated(content, HEADER_BYTES), keywords)
+        return _open_plain(content, keywords, own)
+    item = _open_plain(inflated(content, HEADER_BYTES), keywords, own)
     if item.pixel_bytes > 4 * max_voxels:
         raise SeriesError(Reason.TOO_LARGE, f"{item.pixel_bytes} bytes, limit {max_voxels} voxels")
     if item.length < item.pixel_bytes:
-        return _open_plain(inflated(content, HEADER_BYTES + item.pixel_bytes), keywords)
+        return _open_plain(inflated(content, HEADER_BYTES + item.pixel_bytes), keywords, own)
     return item
 
 
-def _open_plain(content: bytes, keywords: Sequence[str]) -> DicomObject:
+def _open_plain(content: bytes, keywords: tuple[str, ...], own: tuple[str, ...]) -> DicomObject:
     try:
-        trimmed = trim(content, tuple(keywords))
-        file = io.BytesIO(content if trimmed is None else trimmed[0])
-        header = parse(file, keywords)
-        at = file.tell() if trimmed is None else trimmed[1]
-        syntax = declared_syntax(header)
+        trimmed = trim(content, keywords, own)
+        if trimmed is None:
+            file = io.BytesIO(content)
+            parsed = _parsed(file, (*keywords, *own))
+            own_elements: Dataset = parsed.header
+            at = file.tell()
+        else:
+            shared = len(trimmed.header) <= _SHARED_BYTES
+            parsed = (_parsed_once if shared else _parsed_bytes)(trimmed.header, keywords)
+            own_elements = read_dataset(io.BytesIO(trimmed.own), trimmed.implicit, True)
+            at = trimmed.pixels_at
     except Exception as error:  # pydicom raises anything on damaged bytes
         kind = type(error).__name__
         raise SeriesError(Reason.HEADER_UNREADABLE, f"damaged DICOM header ({kind})") from error
+    syntax, little = parsed.syntax, parsed.little_endian
     if not syntax.is_transfer_syntax:
         raise SeriesError(Reason.TRANSFER_SYNTAX_UNSUPPORTED, "the transfer syntax is not known")
-    little = found_encoding(header)[1]
     begin, length = _pixel_value(content, at, "<" if little else ">")
     encapsulated = length == 0xFFFFFFFF
     if encapsulated != syntax.is_encapsulated:
@@ -133,7 +148,28 @@ def _open_plain(content: bytes, keywords: Sequence[str]) -> DicomObject:
             Reason.TRANSFER_SYNTAX_MISMATCH, f"declared {syntax.name}, but the pixels are {stored}"
         )
     length = len(content) - begin if encapsulated else min(length, len(content) - begin)
-    return DicomObject(header, content, begin, length, encapsulated, syntax, little)
+    return DicomObject(
+        parsed.header, own_elements, content, begin, length, encapsulated, syntax, little
+    )
+
+
+class _Parsed(NamedTuple):
+    header: FileDataset
+    syntax: UID
+    little_endian: bool
+
+
+def _parsed(file: io.BytesIO, keywords: tuple[str, ...]) -> _Parsed:
+    header = parse(file, keywords)
+    return _Parsed(header, declared_syntax(header), found_encoding(header)[1])
+
+
+def _parsed_bytes(header: bytes, keywords: tuple[str, ...]) -> _Parsed:
+    return _parsed(io.BytesIO(header), keywords)
+
+
+_parsed_once = lru_cache(maxsize=8)(_parsed_bytes)
+"""Most slices of a series have the same header but for their own elements."""
 
 
 def _pixel_value(content: bytes, at: int, order: str) -> tuple[int, int]:

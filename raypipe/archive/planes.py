@@ -5,7 +5,7 @@ Does not know: other objects, pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,24 @@ def frame_planes(dataset: Dataset) -> list[Plane]:
     ]
 
 
+def slice_plane(header: Dataset, own: Dataset) -> Plane:
+    """The Plane of a single-frame object whose position may lie apart from its header.
+
+    Raises:
+        SeriesError: GEOMETRY_MISSING or GEOMETRY_INVALID.
+    """
+    return _plane(own, header, header)
+
+
+def at_own_position(plane: Plane, own: Dataset) -> Plane:
+    """The Plane of another slice, which differs in its position alone.
+
+    Raises:
+        SeriesError: GEOMETRY_MISSING or GEOMETRY_INVALID.
+    """
+    return replace(plane, position_lps_mm=_position(own))
+
+
 def _group(shared: Dataset, own: Dataset, keyword: str) -> Dataset:
     """A functional group of one frame: its own, else the shared one, else empty."""
     for source in (own, shared):
@@ -81,11 +99,10 @@ def _group(shared: Dataset, own: Dataset, keyword: str) -> Dataset:
 
 
 def _plane(position: Dataset, orientation: Dataset, measures: Dataset, temporal: int = 0) -> Plane:
-    where = _numbers(position, "ImagePositionPatient", 3)
+    where = _position(position)
     cosines = _numbers(orientation, "ImageOrientationPatient", 6)
     spacing = _numbers(measures, "PixelSpacing", 2)
     check_spacing_mm("PixelSpacing", spacing)
-    check_position_mm("ImagePositionPatient", where)
     thickness: Any = measures.get("SliceThickness")
     try:
         thickness_mm = float(thickness)
@@ -93,12 +110,18 @@ def _plane(position: Dataset, orientation: Dataset, measures: Dataset, temporal:
         thickness_mm = 0.0
     row, column = _orthonormal(cosines)
     return Plane(
-        position_lps_mm=(float(where[0]), float(where[1]), float(where[2])),
+        position_lps_mm=where,
         direction=(*row, *column),
         spacing_yx_mm=(float(spacing[0]), float(spacing[1])),
         thickness_mm=thickness_mm if is_plausible_mm(thickness_mm) else None,
         temporal=temporal,
     )
+
+
+def _position(dataset: Dataset) -> Vector:
+    where = _numbers(dataset, "ImagePositionPatient", 3)
+    check_position_mm("ImagePositionPatient", where)
+    return float(where[0]), float(where[1]), float(where[2])
 
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -149,7 +149,7 @@ def to_hu(raw: NDArray[Any], scale: Scale, out: HuArray) -> set[Flag]:
         if not _means_air(scale):
             padded = _at_border(padded)
         if padded.any():
-            out[padded] = AIR_HU
+            np.copyto(out, AIR_HU, where=padded)
             flags.add(Flag.PADDING)
     return flags
 

@@ -2,13 +2,15 @@
 
 In: the first bytes of an object. Out: a far shorter header of the same encoding, and where the
 pixels begin. Parsing the elements of a header costs more than reading the pixels of a slice, and
-scanners write hundreds, so this saves most of the time of indexing and loading.
+scanners write hundreds, so this saves most of the time of indexing and loading. Elements that are
+each slice's own come apart: what is left is the same, byte by byte, in most slices of a series.
 Does not know: values. Whatever is not plainly regular (no preamble, big endian, deflated, an
 encoding other than the declared one, damage) gives None, and the whole header is parsed instead.
 """
 
 import struct
 from functools import lru_cache
+from typing import NamedTuple
 
 from pydicom.datadict import tag_for_keyword
 
@@ -22,11 +24,30 @@ _SHORT_VRS = _vrs(b"AEASATCSDADSDTFDFLISLOLTPNSHSLSSSTTMUIULUS")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _PIXELS = range(0x7FE00008, 0x7FE00011)
+_TRANSFER_SYNTAX = 0x00020010
+_OF_ONE_OBJECT = (0x00020000, 0x00020003)
+"""Length of the meta group and MediaStorageSOPInstanceUID."""
 _IMPLICIT = b"1.2.840.10008.1.2"
 _NOT_EXPLICIT_LITTLE = (_IMPLICIT, b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99")
 _TAG_LENGTH = struct.Struct("<HHI")
 _SHORT_LENGTH = struct.Struct("<H")
 _LONG_LENGTH = struct.Struct("<I")
+
+
+class Trimmed(NamedTuple):
+    """The parts of a header that were asked for.
+
+    Args:
+        header: preamble, meta group without the UID of the object, wanted elements.
+        own: the elements that are each slice's own, encoded like the header.
+        implicit: whether their VRs are implicit.
+        pixels_at: offset of the pixel element.
+    """
+
+    header: bytes
+    own: bytes
+    implicit: bool
+    pixels_at: int
 
 
 class _IrregularError(Exception):
@@ -39,45 +60,51 @@ def _tags_of(keywords: tuple[str, ...]) -> frozenset[int]:
     return frozenset(tag for tag in tags if tag is not None)
 
 
-def trim(content: bytes, keywords: tuple[str, ...]) -> tuple[bytes, int] | None:
-    """Preamble, meta group and the wanted elements; and the offset of the pixel element.
+def trim(content: bytes, keywords: tuple[str, ...], own: tuple[str, ...] = ()) -> Trimmed | None:
+    """Cut a header down.
 
     Args:
         content: an object, or its beginning up to the pixels at least.
         keywords: of the elements wanted.
+        own: of those wanted beside them that are each slice's own.
 
     Returns:
         None where the header is not plainly regular, or does not end in `content`.
     """
     try:
-        at, syntax = _meta(content)
+        meta, syntax, at = _meta(content)
         implicit = syntax == _IMPLICIT
         if not syntax or (not implicit and syntax in _NOT_EXPLICIT_LITTLE):
             return None
-        wanted = _tags_of(keywords)
-        parts = [content[:at]]
+        wanted, apart = _tags_of(keywords), _tags_of(own)
+        parts = [meta]
+        own_parts: list[bytes] = []
         while True:
             tag, _, end = _element(content, at, implicit=implicit)
             if tag in _PIXELS:
-                return b"".join(parts), at
-            if tag in wanted:
+                return Trimmed(b"".join(parts), b"".join(own_parts), implicit, at)
+            if tag in apart:
+                own_parts.append(content[at:end])
+            elif tag in wanted:
                 parts.append(content[at:end])
             at = end
     except (_IrregularError, struct.error, RecursionError):
         return None
 
 
-def _meta(content: bytes) -> tuple[int, bytes]:
-    """Where the dataset begins, and the transfer syntax."""
+def _meta(content: bytes) -> tuple[bytes, bytes, int]:
+    """Preamble and meta group, the transfer syntax, and where the dataset begins."""
     if content[128:132] != b"DICM":
         raise _IrregularError
-    at, syntax = 132, b""
+    parts, at, syntax = [content[:132]], 132, b""
     while content[at : at + 2] == b"\x02\x00":
         tag, start, end = _element(content, at, implicit=False)
-        if tag == 0x00020010:
+        if tag == _TRANSFER_SYNTAX:
             syntax = content[start:end].rstrip(b"\0 ")
+        if tag not in _OF_ONE_OBJECT:
+            parts.append(content[at:end])
         at = end
-    return at, syntax
+    return b"".join(parts), syntax, at
 
 
 def _element(content: bytes, at: int, *, implicit: bool) -> tuple[int, int, int]:

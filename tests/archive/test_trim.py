@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -51,14 +52,34 @@ def test_trimmed_equals_whole(syntax: Any, undefined: bool) -> None:
     data = content(syntax, undefined=undefined)
     trimmed = trim(data, KEYWORDS)
     assert trimmed is not None
-    short, at = trimmed
-    assert len(short) < 1500 < len(data)
+    assert len(trimmed.header) < 1500 < len(data)
     whole_file = io.BytesIO(data)
     whole = parse(whole_file, KEYWORDS)
-    part = parse(io.BytesIO(short), KEYWORDS)
-    assert at == whole_file.tell()
+    part = parse(io.BytesIO(trimmed.header), KEYWORDS)
+    assert trimmed.pixels_at == whole_file.tell()
     for keyword in KEYWORDS:
         assert part[keyword] == whole[keyword]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_what_is_each_slices_own_comes_apart(syntax: Any) -> None:
+    own = ("SOPInstanceUID", "ImagePositionPatient")
+    headers, positions = set(), []
+    for z in (0.0, 2.5):
+        ds = ct_dataset(tissue())
+        ds.ImagePositionPatient = [1.5, -2.0, z]
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{z * 2:.0f}"
+        ds.file_meta.TransferSyntaxUID = syntax
+        file = io.BytesIO()
+        ds.save_as(file, enforce_file_format=True)
+        trimmed = trim(file.getvalue(), KEYWORDS, own)
+        assert trimmed is not None
+        headers.add(trimmed.header)
+        elements = read_dataset(io.BytesIO(trimmed.own), trimmed.implicit, True)
+        assert elements.SOPInstanceUID == ds.SOPInstanceUID
+        positions.append([float(v) for v in elements.ImagePositionPatient])
+    assert positions == [[1.5, -2.0, 0.0], [1.5, -2.0, 2.5]]
+    assert len(headers) == 1
 
 
 def test_what_is_not_regular_is_left_alone() -> None:
