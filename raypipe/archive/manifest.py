@@ -169,14 +169,31 @@ def read_manifest(
     Raises:
         ConfigError: there is no manifest.
     """
-    filesystem, path = filesystem_for(uri, storage)
-    parts = part_files(filesystem, path)
-    if not parts:
-        raise ConfigError(f"{uri} holds no manifest: make one with `raypipe index SOURCE {uri}`")
+    filesystem, parts = _parts(uri, storage)
     tables = [
         pq.read_table(io.BytesIO(filesystem.cat_file(part)), columns=columns) for part in parts
     ]
     return pa.concat_tables(tables)
+
+
+def first_row(uri: str, storage: StorageConfig) -> Row:
+    """The first row of a manifest, however long that is.
+
+    Raises:
+        ConfigError: there is no manifest.
+    """
+    filesystem, parts = _parts(uri, storage)
+    with filesystem.open(parts[0]) as file:
+        row: Row = next(pq.ParquetFile(file).iter_batches(batch_size=1)).to_pylist()[0]
+    return row
+
+
+def _parts(uri: str, storage: StorageConfig) -> tuple[Any, list[str]]:
+    filesystem, path = filesystem_for(uri, storage)
+    parts = part_files(filesystem, path)
+    if not parts:
+        raise ConfigError(f"{uri} holds no manifest: make one with `raypipe index SOURCE {uri}`")
+    return filesystem, parts
 
 
 def part_files(filesystem: Any, path: str) -> list[str]:

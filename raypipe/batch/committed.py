@@ -25,6 +25,7 @@ class Committed:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._of_file: dict[str, Counter[_Ending]] = {}
+        self._known: dict[frozenset[tuple[_Ending, int]], Counter[_Ending]] = {}
         self._endings: Counter[_Ending] = Counter()
 
     def poll(self) -> list[dict[str, Any]]:
@@ -39,10 +40,12 @@ class Committed:
         for file in listed:
             table = self._output.read_rows(file, _COLUMNS) if file not in self._of_file else None
             if table is not None:
-                rows = table.to_pylist()  # only counts are kept: an archive may have millions
-                self._of_file[file] = Counter(
+                # only counts are kept, and equal ones once: an archive may have millions of rows
+                rows = table.to_pylist()
+                counts = Counter(
                     (row["status"], row["reason"], row.get("attempts") or 1) for row in rows
                 )
+                self._of_file[file] = self._known.setdefault(frozenset(counts.items()), counts)
                 self._endings += self._of_file[file]
                 new += rows
         return new

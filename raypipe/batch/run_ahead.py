@@ -37,8 +37,8 @@ class RunAhead(BackpressurePolicy):
     def _room(self, op: Any, at_least: int) -> int:
         """How many more blocks may wait after a stage."""
         (reader,) = op.output_dependencies
-        waiting: int = self._topology[reader].total_enqueued_input_blocks()
-        return max(at_least, _PER_TASK * reader.num_active_tasks()) - waiting
+        waiting = self._topology[reader].total_enqueued_input_blocks()
+        return max(at_least, _PER_TASK * int(reader.num_active_tasks())) - int(waiting)
 
 
 POLICIES = (*ENABLED_BACKPRESSURE_POLICIES, RunAhead)

@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from raypipe.archive.manifest import read_manifest
+from raypipe.archive.manifest import first_row
 from raypipe.batch.cluster import actor_cpus, start_ray
 from raypipe.batch.job import Job
 from raypipe.config import RaypipeConfig
@@ -39,7 +39,7 @@ def run_steady(job: Job, manifest: str, config: RaypipeConfig) -> tuple[datetime
 
 def _warm_loaders(manifest: str, config: RaypipeConfig) -> None:
     """Let as many processes as there will be loaders read the first series."""
-    row = read_manifest(manifest, config.archive.storage).slice(0, 1).to_pylist()[0]
+    row = first_row(manifest, config.archive.storage)
     free = ray.cluster_resources()["CPU"] - actor_cpus(config.run)
     loaders = int(free // config.run.load.cpus)
     warm: Any = ray.remote(num_cpus=config.run.load.cpus)(_read)

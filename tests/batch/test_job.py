@@ -20,7 +20,7 @@ from raypipe.config import RaypipeConfig, load_config
 from raypipe.errors import ConfigError, RaypipeError
 from raypipe.phantom import write_archive, write_bulk_archive
 
-FAST = ("report.engine=template", "detector.weights=random")
+FAST = ("report.engine=template", "detector.weights=random", "detector.threads=1")
 
 
 def _ignore(*_: object) -> None:
@@ -45,7 +45,7 @@ def _rows(job: Job) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
-    write_archive(folder / "a", n_series=17, seed=3, shape_zyx=(20, 96, 96))
+    write_archive(folder / "a", n_series=17, seed=3, shape_zyx=(12, 64, 64))
     return folder / "a"
 
 
