@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from raypipe.archive.index import IndexConfig, build_index
-from raypipe.archive.manifest import MANIFEST_SCHEMA, read_manifest, series_ref
+from raypipe.archive.manifest import MANIFEST_SCHEMA, first_row, read_manifest, series_ref
 from raypipe.archive.storage import StorageConfig
 from raypipe.errors import ConfigError
 from raypipe.phantom import FAULTS, DicomOptions, Phantom, SeriesTruth, write_broken, write_dicom
@@ -130,6 +130,7 @@ def test_second_run_opens_only_what_is_new(tmp_path: Path) -> None:
     rows = read_manifest(out, StorageConfig()).to_pylist()
     assert keys < {r["series_key"] for r in rows}
     assert sorted(len(r["instances"]) for r in rows) == [2, 2, 4]
+    assert first_row(out, StorageConfig()) == rows[0]
 
     shutil.rmtree(source / "b")
     less = build_index(str(source), out, IndexConfig())
