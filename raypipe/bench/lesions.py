@@ -27,6 +27,7 @@ from raypipe.evaluate.plot_lesions import lesions_figure
 from raypipe.evaluate.plot_style import save_figure
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
 from raypipe.findings.assemble import assemble_findings
+from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
 from raypipe.geometry import Box
 from raypipe.model.detector import Detector
@@ -192,7 +193,8 @@ def compare(
     """Run the detector on a series and put what it says beside the truth."""
     model_input = preprocess(filled.volume, preparation)
     prediction = detector.predict(model_input)
-    kept = decode(prediction.detections, FindingsConfig(slice_floor=detector.config.score_floor))
+    lowest = FindingsConfig(slice_floor=detector.config.score_floor)
+    kept = contoured(decode(prediction.detections, lowest), model_input.hu, lowest)
     return Compared(
         truth=TruthSeries(
             series_key=key,

@@ -17,6 +17,7 @@ from raypipe.findings.attributes import (
     side_of,
     vote,
 )
+from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
 from raypipe.findings.link import Track, link
 from raypipe.geometry import Box, Geometry
@@ -60,11 +61,12 @@ def assemble_findings(
     Returns:
         Findings F1, F2, ... by falling probability, or by score where none is calibrated.
     """
+    of_slice = decode(prediction.detections, config)
+    if has_hu:
+        of_slice = contoured(of_slice, model_input.hu, config)
     tracks = [
         track
-        for track in link(
-            decode(prediction.detections, config), config, model_input.geometry.spacing_zyx_mm[0]
-        )
+        for track in link(of_slice, config, model_input.geometry.spacing_zyx_mm[0])
         if track.score > config.threshold_of(track.label)
     ]
     if not tracks:

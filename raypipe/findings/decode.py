@@ -41,6 +41,12 @@ class FindingsConfig(Settings):
     cross_label_iou: float = Field(
         default=0.6, gt=0, le=1, description="the same for boxes of different labels"
     )
+    contour_pixels: float = Field(
+        default=12.0,
+        ge=0,
+        description="boxes whose longer edge is at most so many pixels of the network's grid are "
+        "drawn along the half-contrast contour of what they hold; 0: none",
+    )
     link_iou: float = Field(
         default=0.2, gt=0, le=1, description="overlap at which boxes of neighbouring slices link"
     )
