@@ -25,7 +25,6 @@ from raypipe.bench.ablation_results import ablation_markdown, figure_arms, measu
 from raypipe.errors import ConfigError
 from raypipe.evaluate.plot_ablation import ablation_figure
 from raypipe.evaluate.plot_style import save_figure
-from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
 from raypipe.model.checkpoint import (
     check_fingerprint,
@@ -165,8 +164,7 @@ def _run(
 def claims_of(detector: Detector, store: SampleStore) -> tuple[StoredClaim, ...]:
     """Boxes on every slice of a store, after suppression."""
     prediction = detector.predict_stacks(store.hu)
-    lowest = FindingsConfig(slice_floor=detector.config.score_floor)
-    kept = contoured(decode(prediction.detections, lowest), store.hu[:, 1], lowest)
+    kept = decode(prediction.detections, FindingsConfig(slice_floor=detector.config.score_floor))
     return tuple(
         StoredClaim(
             slice=z,

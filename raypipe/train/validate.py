@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
 from raypipe.geometry import Box
 from raypipe.model.detector import Detector
@@ -57,10 +56,9 @@ def validate(detector: Detector, store: SampleStore, indices: Sequence[int]) -> 
 
 def match_slices(detector: Detector, store: SampleStore, indices: Sequence[int]) -> list[Match]:
     """Every box of every slice, matched to the truth, best scores first."""
-    hu_bzhw = store.hu[np.sort(np.asarray(indices))]
-    prediction = detector.predict_stacks(hu_bzhw)
+    prediction = detector.predict_stacks(store.hu[np.sort(np.asarray(indices))])
     config = FindingsConfig(slice_floor=detector.config.score_floor)
-    of_slice = contoured(decode(prediction.detections, config), hu_bzhw[:, 1], config)
+    of_slice = decode(prediction.detections, config)
     matches: list[Match] = []
     for z, index in enumerate(sorted(indices)):
         sample = store[index]
