@@ -120,6 +120,29 @@ def _single(label: str, hu_value: int, config: FindingsConfig, *, has_hu: bool =
     return len(found)
 
 
+@pytest.mark.parametrize(("has_hu", "size_mm"), [(True, (1.0, 5.0, 4.0)), (False, (1.0, 7.0, 7.0))])
+def test_a_small_finding_has_the_size_of_what_it_shows(
+    has_hu: bool, size_mm: tuple[float, float, float]
+) -> None:
+    hu = np.full((3, 256, 256), 40, np.int16)
+    hu[1, 100:105, 60:64] = 700
+    box = Box(lower_zyx=(1.0, 99.0, 58.5), upper_zyx=(2.0, 106.0, 65.5))
+    grid = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=np.eye(4)[[2, 1, 0, 3]])
+    (finding,) = assemble_findings(
+        Prediction(
+            detections=(Detection(label="gallstone", box_zyx=box, score=0.9),),
+            features=np.zeros(1, np.float32),
+        ),
+        ModelInput(hu=hu, geometry=grid, fingerprint="f"),
+        grid,
+        (),
+        has_hu,
+        CONFIG,
+    )
+    assert finding.size_zyx_mm == pytest.approx(size_mm)
+    assert finding.diameter_mm == pytest.approx(max(size_mm))
+
+
 def test_findings_with_impossible_hu_are_dropped() -> None:
     assert _single("liver_cyst", 10, CONFIG) == 1
     assert _single("liver_cyst", 400, CONFIG) == 0
