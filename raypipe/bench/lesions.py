@@ -193,8 +193,8 @@ def compare(
     """Run the detector on a series and put what it says beside the truth."""
     model_input = preprocess(filled.volume, preparation)
     prediction = detector.predict(model_input)
-    lowest = FindingsConfig(slice_floor=detector.config.score_floor)
-    kept = contoured(decode(prediction.detections, lowest), model_input.hu, lowest)
+    whole = FindingsConfig(slice_floor=detector.config.score_floor)  # so that curves are whole
+    kept = contoured(decode(prediction.detections, whole), model_input.hu, whole)
     return Compared(
         truth=TruthSeries(
             series_key=key,

@@ -42,25 +42,23 @@ def contoured(
     """
     return {
         z: tuple(
-            replace(d, box_zyx=_contour_box(hu_zhw[z], d.box_zyx, config.contour_pixels))
+            replace(d, box_zyx=_contour_box(hu_zhw, d.box_zyx, config.contour_pixels))
             for d in detections
         )
         for z, detections in of_slice.items()
     }
 
 
-def _contour_box(hu_hw: HuArray, box: Box, longest: float) -> Box:
+def _contour_box(hu_zhw: HuArray, box: Box, longest: float) -> Box:
     """The tight box around the half-contrast contour; the box itself where there is none."""
     edge = max(box.size_zyx[1:])
     if edge > longest:
         return box
-    margin = max(_LEAST_MARGIN, _MARGIN * edge)
-    rows, columns = (
-        slice(max(0, int(np.floor(low - margin))), min(n, int(np.ceil(high + margin))))
-        for low, high, n in zip(box.lower_zyx[1:], box.upper_zyx[1:], hu_hw.shape, strict=True)
-    )
-    around = np.asarray(hu_hw[rows, columns], np.float32)
-    lesion = _lesion(around, _held(box, rows, columns, 0.0), ~_held(box, rows, columns, 1.0))
+    depth, height, width = hu_zhw.shape
+    part = _grown(box, max(_LEAST_MARGIN, _MARGIN * edge)).slices((depth, height, width))
+    _, rows, columns = part
+    around = np.asarray(hu_zhw[part][0], np.float32)
+    lesion = _lesion(around, _held(box, rows, columns), ~_held(_grown(box, 1.0), rows, columns))
     if lesion is None:
         return box
     y, x = ndimage.find_objects(lesion.astype(np.int8))[0]
@@ -71,18 +69,19 @@ def _contour_box(hu_hw: HuArray, box: Box, longest: float) -> Box:
     return tight if tight.iou(box) >= LEAST_IOU else box
 
 
-def _held(box: Box, rows: slice, columns: slice, beyond: float) -> NDArray[np.bool_]:
-    """Pixels of a part of the slice whose centres a box holds, and so many pixels beyond it."""
-    y, x = (
-        (centers > low - beyond) & (centers < high + beyond)
-        for centers, low, high in zip(
-            (np.arange(s.start, s.stop) + 0.5 for s in (rows, columns)),
-            box.lower_zyx[1:],
-            box.upper_zyx[1:],
-            strict=True,
-        )
-    )
-    return y[:, None] & x[None]
+def _grown(box: Box, pixels: float) -> Box:
+    """The box and so many pixels more on every side, within its slice."""
+    (z0, y0, x0), (z1, y1, x1) = box.lower_zyx, box.upper_zyx
+    return Box(lower_zyx=(z0, y0 - pixels, x0 - pixels), upper_zyx=(z1, y1 + pixels, x1 + pixels))
+
+
+def _held(box: Box, rows: slice, columns: slice) -> NDArray[np.bool_]:
+    """Pixels of a part of the slice whose centres a box holds."""
+    (_, y0, x0), (_, y1, x1) = box.lower_zyx, box.upper_zyx
+    y = np.arange(rows.start, rows.stop) + 0.5
+    x = np.arange(columns.start, columns.stop) + 0.5
+    inside: NDArray[np.bool_] = ((y > y0) & (y < y1))[:, None] & ((x > x0) & (x < x1))
+    return inside
 
 
 def _lesion(
