@@ -4,12 +4,14 @@ In: a detector, seeds apart from those of training, folders of real CT. Out: mea
 every slice and of findings in three dimensions, as JSON and a figure.
 Does not know: training, how a measure is computed.
 
-Every slice is matched by itself; intervals draw whole series again, so that the slices of one
-body, and all fillings of one real CT, stay together. What a real CT shows by itself counts as
-normal, so a claim on it counts as false.
+Boxes are measured before labels compete for a lesion, as is usual for average precision, each
+scored with what the slices around it say. Every slice is matched by itself; intervals draw whole
+series again, so that the slices of one body, and all fillings of one real CT, stay together. What
+a real CT shows by itself counts as normal, so a claim on it counts as false.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +28,8 @@ from raypipe.evaluate.measures import MACRO, MICRO, Measure
 from raypipe.evaluate.plot_lesions import lesions_figure
 from raypipe.evaluate.plot_style import save_figure
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
-from raypipe.findings.assemble import assemble_findings
-from raypipe.findings.contour import contoured
-from raypipe.findings.decode import FindingsConfig, decode
+from raypipe.findings.assemble import assemble_findings, candidates
+from raypipe.findings.decode import FindingsConfig
 from raypipe.geometry import Box
 from raypipe.model.detector import Detector
 from raypipe.phantom import Lesion, slice_boxes
@@ -194,7 +195,12 @@ def compare(
     model_input = preprocess(filled.volume, preparation)
     prediction = detector.predict(model_input)
     whole = FindingsConfig(slice_floor=detector.config.score_floor)  # so that curves are whole
-    kept = contoured(decode(prediction.detections, whole), model_input.hu, whole)
+    claims: dict[int, list[Claim]] = defaultdict(list)
+    for track in candidates(prediction, model_input, True, whole):
+        for box in track.in_context:
+            claims[int(box.box_zyx.lower_zyx[0])].append(
+                Claim(label=box.label, box_zyx=box.box_zyx, score=box.score)
+            )
     return Compared(
         truth=TruthSeries(
             series_key=key,
@@ -204,13 +210,8 @@ def compare(
         claims=_claimed_findings(detector, filled, key, model_input, prediction),
         slice_truths=slice_truths(filled, model_input, key, cluster),
         slice_claims=tuple(
-            ClaimSeries(
-                series_key=f"{key}/{z}",
-                claims=tuple(
-                    Claim(label=d.label, box_zyx=d.box_zyx, score=d.score) for d in detections
-                ),
-            )
-            for z, detections in kept.items()
+            ClaimSeries(series_key=f"{key}/{z}", claims=tuple(of_slice))
+            for z, of_slice in sorted(claims.items())
         ),
     )
 

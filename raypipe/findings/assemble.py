@@ -19,7 +19,7 @@ from raypipe.findings.attributes import (
 )
 from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
-from raypipe.findings.link import Track, link
+from raypipe.findings.link import Track, link, one_label_each
 from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.graph import FindingNode, KnowledgeGraph, load_graph
 from raypipe.types import Finding, ModelInput, Prediction
@@ -61,14 +61,14 @@ def assemble_findings(
     Returns:
         Findings F1, F2, ... by falling probability, or by score where none is calibrated.
     """
-    of_slice = decode(prediction.detections, config)
-    if has_hu:
-        of_slice = contoured(of_slice, model_input.hu, config)
-    tracks = [
-        track
-        for track in link(of_slice, config, model_input.geometry.spacing_zyx_mm[0])
-        if track.score > config.threshold_of(track.label)
-    ]
+    tracks = one_label_each(
+        [
+            track
+            for track in candidates(prediction, model_input, has_hu, config)
+            if track.score > config.threshold_of(track.label)
+        ],
+        config,
+    )
     if not tracks:
         return ()
     series = _Series(
@@ -85,6 +85,16 @@ def assemble_findings(
         replace(finding, finding_id=f"F{i}")
         for i, finding in enumerate(found[: config.max_findings], start=1)
     )
+
+
+def candidates(
+    prediction: Prediction, model_input: ModelInput, has_hu: bool, config: FindingsConfig
+) -> tuple[Track, ...]:
+    """Everything that may become a finding, on the grid of model_input, each label by itself."""
+    of_slice = decode(prediction.detections, config)
+    if has_hu:
+        of_slice = contoured(of_slice, model_input.hu, config)
+    return link(of_slice, config, model_input.geometry.spacing_zyx_mm[0])
 
 
 def _rank(finding: Finding) -> float:

@@ -1,5 +1,7 @@
 """Which raw boxes of each slice are worth linking: a floor on the score, then suppression.
 
+Labels do not compete here: whether a lesion is a cyst or a mass is told by all its slices.
+
 In: detections on slices. Out: fewer detections, slice by slice. Does not know: volumes, HU,
 millimetres.
 """
@@ -39,7 +41,11 @@ class FindingsConfig(Settings):
         default=0.4, gt=0, le=1, description="boxes of one label and slice that overlap more merge"
     )
     cross_label_iou: float = Field(
-        default=0.6, gt=0, le=1, description="the same for boxes of different labels"
+        default=0.5,
+        gt=0,
+        le=1,
+        description="findings of different labels whose boxes in three dimensions overlap more "
+        "are one: the better scored stays",
     )
     contour_pixels: float = Field(
         default=12.0,
@@ -111,11 +117,11 @@ def _suppress(candidates: list[Detection], config: FindingsConfig) -> tuple[Dete
     kept: list[Detection] = []
     for candidate in order:
         for better in kept:
-            same = candidate.label == better.label
-            limit = config.overlap_iou if same else config.cross_label_iou
-            if candidate.box_zyx.iou(better.box_zyx) > limit:
+            if candidate.label != better.label:
+                continue
+            if candidate.box_zyx.iou(better.box_zyx) > config.overlap_iou:
                 break
-            if same and contained(candidate, better) > 0.8:
+            if contained(candidate, better) > 0.8:
                 break
         else:
             kept.append(candidate)

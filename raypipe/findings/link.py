@@ -1,11 +1,11 @@
-"""Link the boxes of neighbouring slices into lesions.
+"""Link the boxes of neighbouring slices into lesions, and tell which label a lesion has.
 
 In: boxes of each slice on one grid. Out: tracks: a box in three dimensions and a score.
 Does not know: HU, patients, the grid of the Volume.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class Track:
         """The detection with the highest score; the first of equals."""
         return max(self.detections, key=lambda d: d.score)
 
+    @property
+    def in_context(self) -> tuple[Detection, ...]:
+        """The detections as their neighbours support them: own score times the track's, rooted."""
+        return tuple(replace(d, score=(d.score * self.score) ** 0.5) for d in self.detections)
+
 
 def link(
     of_slice: Mapping[int, tuple[Detection, ...]], config: FindingsConfig, spacing_z_mm: float
@@ -63,6 +68,19 @@ def link(
                 open_tracks[match].append(detection)
     tracks = [_track(t, config, spacing_z_mm) for t in (*closed, *open_tracks)]
     return tuple(sorted(tracks, key=lambda t: (-t.score, t.label, t.box_zyx.lower_zyx)))
+
+
+def one_label_each(tracks: Sequence[Track], config: FindingsConfig) -> tuple[Track, ...]:
+    """The tracks, best first, without those that a better one of another label explains."""
+    kept: list[Track] = []
+    for track in sorted(tracks, key=lambda t: (-t.score, t.label, t.box_zyx.lower_zyx)):
+        if not any(
+            better.label != track.label
+            and better.box_zyx.iou(track.box_zyx) > config.cross_label_iou
+            for better in kept
+        ):
+            kept.append(track)
+    return tuple(kept)
 
 
 def _best_match(

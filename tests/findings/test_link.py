@@ -1,7 +1,7 @@
 import pytest
 
 from raypipe.findings.decode import FindingsConfig, decode
-from raypipe.findings.link import link
+from raypipe.findings.link import link, one_label_each
 from raypipe.geometry import Box
 from raypipe.types import Detection
 
@@ -36,11 +36,35 @@ def test_boxes_apart_or_of_other_labels_stay() -> None:
     assert [d.score for d in kept[3]] == [0.7, 0.6, 0.5]
 
 
-def test_the_same_box_under_two_labels_keeps_the_better() -> None:
-    kept = decode(
-        [detection(0, 50, 50, 20, 0.6), detection(0, 50, 50, 20, 0.7, "liver_mass")], CONFIG
+def test_labels_compete_with_the_whole_lesion_not_slice_by_slice() -> None:
+    mass = {1: 0.7, 2: 0.3}  # better than the cyst on one slice, worse over all
+    slices = decode(
+        [detection(z, 50, 50, 20, 0.6) for z in range(4)]
+        + [detection(z, 50, 50, 20, score, "liver_mass") for z, score in mass.items()],
+        CONFIG,
     )
-    assert [d.label for d in kept[0]] == ["liver_mass"]
+    assert [d.label for d in slices[1]] == ["liver_mass", "liver_cyst"]
+    tracks = link(slices, CONFIG, 5.0)
+    assert len(tracks) == 2
+    config = CONFIG.model_copy(update={"cross_label_iou": 0.4})
+    assert [t.label for t in one_label_each(tracks, config)] == ["liver_cyst"]
+    strict = CONFIG.model_copy(update={"cross_label_iou": 0.9})
+    assert len(one_label_each(tracks, strict)) == 2
+
+
+def test_lesions_of_one_label_or_apart_do_not_compete() -> None:
+    boxes = [detection(0, 50, 50, 20, 0.6), detection(0, 90, 50, 20, 0.5, "liver_mass")]
+    tracks = link(decode(boxes, CONFIG), CONFIG, 5.0)
+    assert one_label_each((*tracks, tracks[0]), CONFIG) == (tracks[0], tracks[0], tracks[1])
+
+
+def test_a_box_counts_with_the_lesion_that_it_belongs_to() -> None:
+    scores = {0: 0.8, 1: 0.8, 2: 0.2}
+    slices = decode([detection(z, 50, 50, 20, s) for z, s in scores.items()], CONFIG)
+    (track,) = link(slices, CONFIG, 5.0)
+    assert track.score == pytest.approx(0.8)
+    assert [d.score for d in track.in_context] == pytest.approx([0.8, 0.8, 0.4])
+    assert [d.box_zyx for d in track.in_context] == [d.box_zyx for d in track.detections]
 
 
 def test_input_order_does_not_matter() -> None:
