@@ -112,7 +112,7 @@ def bench_lesions(
     real = 0
     for cluster, filled in filled_series(budget, config.preprocess):
         key = f"{len(compared)}"
-        compared.append(compare(detector, filled, key, cluster, config.preprocess))
+        compared.append(compare(detector, filled, key, cluster, config))
         real += not filled.all_organs
         on_series(len(compared), cluster)
     if not compared:
@@ -189,12 +189,13 @@ def filled_series(
 
 
 def compare(
-    detector: Detector, filled: Filled, key: str, cluster: str, preparation: PreprocessConfig
+    detector: Detector, filled: Filled, key: str, cluster: str, config: RaypipeConfig
 ) -> Compared:
     """Run the detector on a series and put what it says beside the truth."""
-    model_input = preprocess(filled.volume, preparation)
+    model_input = preprocess(filled.volume, config.preprocess)
     prediction = detector.predict(model_input)
-    whole = FindingsConfig(slice_floor=detector.config.score_floor)  # so that curves are whole
+    # so that curves are whole
+    whole = config.findings.model_copy(update={"slice_floor": config.detector.score_floor})
     claims: dict[int, list[Claim]] = defaultdict(list)
     for track in candidates(prediction, model_input, True, whole):
         for box in track.in_context:
@@ -207,7 +208,7 @@ def compare(
             lesions=tuple(_truth(lesion, lesion.box_zyx) for lesion in filled.lesions),
             cluster_key=cluster,
         ),
-        claims=_claimed_findings(detector, filled, key, model_input, prediction),
+        claims=_claimed_findings(detector, filled, key, model_input, prediction, config.findings),
         slice_truths=slice_truths(filled, model_input, key, cluster),
         slice_claims=tuple(
             ClaimSeries(series_key=f"{key}/{z}", claims=tuple(of_slice))
@@ -249,10 +250,12 @@ def _claimed_findings(
     key: str,
     model_input: ModelInput,
     prediction: Prediction,
+    config: FindingsConfig,
 ) -> ClaimSeries:
     """Findings down to a low score, so that curves are whole."""
     calibration = detector.calibration
-    config = FindingsConfig(threshold=LOWEST, slice_floor=LOWEST).completed_by(
+    low = {"threshold": LOWEST, "thresholds": {}, "slice_floor": LOWEST}
+    config = config.model_copy(update=low).completed_by(
         thresholds={},
         slope=calibration.slope if calibration else {},
         intercept=calibration.intercept if calibration else {},
