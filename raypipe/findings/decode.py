@@ -1,9 +1,9 @@
 """Which raw boxes of each slice are worth linking: a floor on the score, then suppression.
 
-Labels do not compete here: whether a lesion is a cyst or a mass is told by all its slices.
-
 In: detections on slices. Out: fewer detections, slice by slice. Does not know: volumes, HU,
 millimetres.
+
+Labels do not compete here: whether a lesion is a cyst or a mass is told by all its slices.
 """
 
 from collections import defaultdict
