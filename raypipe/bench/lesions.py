@@ -29,7 +29,7 @@ from raypipe.evaluate.plot_lesions import lesions_figure
 from raypipe.evaluate.plot_style import save_figure
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
 from raypipe.findings.assemble import assemble_findings, candidates
-from raypipe.findings.decode import FindingsConfig
+from raypipe.findings.decode import FindingsConfig, slice_of
 from raypipe.geometry import Box
 from raypipe.model.detector import Detector
 from raypipe.phantom import Lesion, slice_boxes
@@ -199,9 +199,8 @@ def compare(
     claims: dict[int, list[Claim]] = defaultdict(list)
     for track in candidates(prediction, model_input, True, whole):
         for box in track.in_context:
-            claims[int(box.box_zyx.lower_zyx[0])].append(
-                Claim(label=box.label, box_zyx=box.box_zyx, score=box.score)
-            )
+            claim = Claim(label=box.label, box_zyx=box.box_zyx, score=box.score)
+            claims[slice_of(box)].append(claim)
     return Compared(
         truth=TruthSeries(
             series_key=key,

@@ -61,14 +61,12 @@ def assemble_findings(
     Returns:
         Findings F1, F2, ... by falling probability, or by score where none is calibrated.
     """
-    tracks = one_label_each(
-        [
-            track
-            for track in candidates(prediction, model_input, has_hu, config)
-            if track.score > config.threshold_of(track.label)
-        ],
-        config,
-    )
+    claimed = [
+        track
+        for track in candidates(prediction, model_input, has_hu, config)
+        if track.score > config.threshold_of(track.label)
+    ]
+    tracks = one_label_each(claimed, config)
     if not tracks:
         return ()
     series = _Series(

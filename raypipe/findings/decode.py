@@ -107,7 +107,7 @@ def decode(
     of_slice: dict[int, list[Detection]] = defaultdict(list)
     for detection in detections:
         if detection.score > config.slice_floor:
-            of_slice[int(detection.box_zyx.lower_zyx[0])].append(detection)
+            of_slice[slice_of(detection)].append(detection)
     return {z: _suppress(of_slice[z], config) for z in sorted(of_slice)}
 
 
@@ -116,16 +116,17 @@ def _suppress(candidates: list[Detection], config: FindingsConfig) -> tuple[Dete
     order = sorted(candidates, key=lambda d: (-d.score, d.label, d.box_zyx.lower_zyx))
     kept: list[Detection] = []
     for candidate in order:
-        for better in kept:
-            if candidate.label != better.label:
-                continue
-            if candidate.box_zyx.iou(better.box_zyx) > config.overlap_iou:
-                break
-            if contained(candidate, better) > 0.8:
-                break
-        else:
+        if not any(_repeats(candidate, better, config) for better in kept):
             kept.append(candidate)
     return tuple(kept)
+
+
+def _repeats(candidate: Detection, better: Detection, config: FindingsConfig) -> bool:
+    """Whether a box tells of the lesion that a better one of its label told of already."""
+    return candidate.label == better.label and (
+        candidate.box_zyx.iou(better.box_zyx) > config.overlap_iou
+        or contained(candidate, better) > 0.8
+    )
 
 
 def contained(inner: Detection, outer: Detection) -> float:
@@ -134,6 +135,11 @@ def contained(inner: Detection, outer: Detection) -> float:
     edges = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0, None)
     area = float(np.prod(a[2:] - a[:2]))
     return float(np.prod(edges)) / area if area > 0 else 0.0
+
+
+def slice_of(detection: Detection) -> int:
+    """Index of the slice that a detection lies on."""
+    return int(detection.box_zyx.lower_zyx[0])
 
 
 def corners_yx(detection: Detection) -> NDArray[np.float64]:

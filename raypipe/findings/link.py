@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raypipe.findings.decode import FindingsConfig, corners_yx
+from raypipe.findings.decode import FindingsConfig, corners_yx, slice_of
 from raypipe.geometry import Box
 from raypipe.types import Detection
 
@@ -54,7 +54,7 @@ def link(
     for z in sorted(of_slice):
         still_open: list[list[Detection]] = []
         for track in open_tracks:
-            alive = z - _slice_of(track[-1]) <= config.max_gap_slices + 1
+            alive = z - slice_of(track[-1]) <= config.max_gap_slices + 1
             (still_open if alive else closed).append(track)
         open_tracks = still_open
         taken: set[int] = set()
@@ -71,9 +71,14 @@ def link(
 
 
 def one_label_each(tracks: Sequence[Track], config: FindingsConfig) -> tuple[Track, ...]:
-    """The tracks, best first, without those that a better one of another label explains."""
+    """The tracks without those that a better one of another label explains.
+
+    Args:
+        tracks: best first, as link gives them.
+        config: says how much they must overlap for that.
+    """
     kept: list[Track] = []
-    for track in sorted(tracks, key=lambda t: (-t.score, t.label, t.box_zyx.lower_zyx)):
+    for track in tracks:
         if not any(
             better.label != track.label
             and better.box_zyx.iou(track.box_zyx) > config.cross_label_iou
@@ -107,10 +112,6 @@ def _overlap(a: Detection, b: Detection) -> float:
     return max(common / (sum(areas) - common), 0.5 * common / min(areas))
 
 
-def _slice_of(detection: Detection) -> int:
-    return int(detection.box_zyx.lower_zyx[0])
-
-
 def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: float) -> Track:
     scores = np.sort([d.score for d in detections])[::-1]
     score = float(scores[: config.aggregate_slices].mean())
@@ -122,7 +123,7 @@ def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: fl
     lower = np.quantile(corners[:, :2], 0.1, axis=0)
     upper = np.quantile(corners[:, 2:], 0.9, axis=0)
     box = Box(
-        lower_zyx=(float(_slice_of(strong[0])), float(lower[0]), float(lower[1])),
-        upper_zyx=(float(_slice_of(strong[-1]) + 1), float(upper[0]), float(upper[1])),
+        lower_zyx=(float(slice_of(strong[0])), float(lower[0]), float(lower[1])),
+        upper_zyx=(float(slice_of(strong[-1]) + 1), float(upper[0]), float(upper[1])),
     )
     return Track(label=detections[0].label, detections=tuple(detections), box_zyx=box, score=score)

@@ -55,7 +55,7 @@ def test_labels_compete_with_the_whole_lesion_not_slice_by_slice() -> None:
 def test_lesions_of_one_label_or_apart_do_not_compete() -> None:
     boxes = [detection(0, 50, 50, 20, 0.6), detection(0, 90, 50, 20, 0.5, "liver_mass")]
     tracks = link(decode(boxes, CONFIG), CONFIG, 5.0)
-    assert one_label_each((*tracks, tracks[0]), CONFIG) == (tracks[0], tracks[0], tracks[1])
+    assert one_label_each((tracks[0], *tracks), CONFIG) == (tracks[0], tracks[0], tracks[1])
 
 
 def test_a_box_counts_with_the_lesion_that_it_belongs_to() -> None:
