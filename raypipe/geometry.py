@@ -8,6 +8,7 @@ index is the centre of a voxel; a box is half-open in voxels, so `lower` = 3 is 
 voxel 3, which lies at the index 2.5.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -32,7 +33,7 @@ class Box:
     def __post_init__(self) -> None:
         if len(self.lower_zyx) != 3 or len(self.upper_zyx) != 3:
             raise ValueError("Box: lower_zyx and upper_zyx have three numbers each")
-        if not np.all(np.isfinite((*self.lower_zyx, *self.upper_zyx))):
+        if not all(map(math.isfinite, (*self.lower_zyx, *self.upper_zyx))):
             raise ValueError("Box: every corner is finite")
         if any(u < lo for lo, u in zip(self.lower_zyx, self.upper_zyx, strict=True)):
             raise ValueError(f"Box: upper_zyx {self.upper_zyx} lies below {self.lower_zyx}")
@@ -53,10 +54,10 @@ class Box:
 
     def iou(self, other: "Box") -> float:
         """Intersection over union with a box on the same grid, from 0 to 1."""
-        lower = np.maximum(self.lower_zyx, other.lower_zyx)
-        upper = np.minimum(self.upper_zyx, other.upper_zyx)
-        common = float(np.prod(np.clip(upper - lower, 0.0, None)))
-        union = float(np.prod(self.size_zyx)) + float(np.prod(other.size_zyx)) - common
+        lower = map(max, self.lower_zyx, other.lower_zyx)
+        upper = map(min, self.upper_zyx, other.upper_zyx)
+        common = math.prod(max(u - lo, 0.0) for lo, u in zip(lower, upper, strict=True))
+        union = math.prod(self.size_zyx) + math.prod(other.size_zyx) - common
         return common / union if union > 0 else 0.0
 
     def slices(self, shape_zyx: tuple[int, int, int]) -> tuple[slice, slice, slice]:

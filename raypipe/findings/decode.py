@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from raypipe.settings import Settings
@@ -131,18 +129,18 @@ def _repeats(candidate: Detection, better: Detection, config: FindingsConfig) ->
 
 def contained(inner: Detection, outer: Detection) -> float:
     """Share of the inner box's area that lies in the outer box, on one slice."""
-    a, b = corners_yx(inner), corners_yx(outer)
-    edges = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0, None)
-    area = float(np.prod(a[2:] - a[:2]))
-    return float(np.prod(edges)) / area if area > 0 else 0.0
+    area, _, common = areas(inner, outer)
+    return common / area if area > 0 else 0.0
+
+
+def areas(a: Detection, b: Detection) -> tuple[float, float, float]:
+    """Of the one box, of the other, and of what they share, each within its slice's plane."""
+    (_, ay0, ax0), (_, ay1, ax1) = a.box_zyx.lower_zyx, a.box_zyx.upper_zyx
+    (_, by0, bx0), (_, by1, bx1) = b.box_zyx.lower_zyx, b.box_zyx.upper_zyx
+    common = max(min(ay1, by1) - max(ay0, by0), 0.0) * max(min(ax1, bx1) - max(ax0, bx0), 0.0)
+    return (ay1 - ay0) * (ax1 - ax0), (by1 - by0) * (bx1 - bx0), common
 
 
 def slice_of(detection: Detection) -> int:
     """Index of the slice that a detection lies on."""
     return int(detection.box_zyx.lower_zyx[0])
-
-
-def corners_yx(detection: Detection) -> NDArray[np.float64]:
-    """Lower y, lower x, upper y, upper x of a box within its slice."""
-    box = detection.box_zyx
-    return np.array([*box.lower_zyx[1:], *box.upper_zyx[1:]], dtype=np.float64)

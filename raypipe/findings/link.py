@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from raypipe.findings.decode import FindingsConfig, corners_yx, slice_of
+from raypipe.findings.decode import FindingsConfig, areas, slice_of
 from raypipe.geometry import Box
 from raypipe.types import Detection
 
@@ -103,13 +103,10 @@ def _best_match(
 
 def _overlap(a: Detection, b: Detection) -> float:
     """IoU within the slice plane, or, for a lesion that shrinks, half the share contained."""
-    p, q = corners_yx(a), corners_yx(b)
-    edges = np.clip(np.minimum(p[2:], q[2:]) - np.maximum(p[:2], q[:2]), 0.0, None)
-    common = float(np.prod(edges))
-    areas = (float(np.prod(p[2:] - p[:2])), float(np.prod(q[2:] - q[:2])))
+    area_a, area_b, common = areas(a, b)
     if common == 0.0:
         return 0.0
-    return max(common / (sum(areas) - common), 0.5 * common / min(areas))
+    return max(common / (area_a + area_b - common), 0.5 * common / min(area_a, area_b))
 
 
 def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: float) -> Track:
@@ -119,9 +116,8 @@ def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: fl
     expected = max(1.0, config.least_extent_mm / max(spacing_z_mm, 1e-3))
     score *= min(1.0, (len(detections) / expected) ** 0.5)
     strong = [d for d in detections if d.score >= 0.4 * scores[0]]
-    corners = np.stack([corners_yx(d) for d in strong])
-    lower = np.quantile(corners[:, :2], 0.1, axis=0)
-    upper = np.quantile(corners[:, 2:], 0.9, axis=0)
+    lower = np.quantile([d.box_zyx.lower_zyx[1:] for d in strong], 0.1, axis=0)
+    upper = np.quantile([d.box_zyx.upper_zyx[1:] for d in strong], 0.9, axis=0)
     box = Box(
         lower_zyx=(float(slice_of(strong[0])), float(lower[0]), float(lower[1])),
         upper_zyx=(float(slice_of(strong[-1]) + 1), float(upper[0]), float(upper[1])),
