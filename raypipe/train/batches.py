@@ -230,18 +230,32 @@ def cell_hu(hu_bhw: Tensor, grid: Grid) -> Tensor:
     return torch.cat(columns, dim=1)
 
 
-def sample_weights(store: SampleStore, vocabulary: Vocabulary) -> NDArray[np.float64]:
-    """How often each slice is drawn: rare labels more often, empty slices as they are."""
+def sample_weights(
+    store: SampleStore, vocabulary: Vocabulary, empty_share: float | None = None
+) -> NDArray[np.float64]:
+    """How often each slice is drawn: rare labels more often.
+
+    Args:
+        store: the data set.
+        vocabulary: of the network.
+        empty_share: of the slices drawn, how many hold no lesion; None: an empty slice counts as
+            much as one with the commonest label.
+    """
     counts = np.zeros(len(vocabulary.labels))
     for label in store.labels:
         if str(label) in vocabulary.labels:
             counts[vocabulary.labels[str(label)]] += 1
     rarity = counts.max() / np.maximum(counts, 1.0)
     weights = np.ones(len(store))
+    empty = np.zeros(len(store), dtype=bool)
     for i in range(len(store)):
         rows = slice(int(store.first[i]), int(store.first[i + 1]))
         known = [
             vocabulary.labels[str(x)] for x in store.labels[rows] if str(x) in vocabulary.labels
         ]
         weights[i] = max((rarity[k] for k in known), default=1.0)
+        empty[i] = not known
+    if empty_share is not None and empty.any() and not empty.all():
+        full = weights[~empty].sum() / (1.0 - empty_share)
+        weights[empty] = empty_share * full / empty.sum()
     return np.asarray(weights / weights.sum())

@@ -45,6 +45,13 @@ class TrainDetectorConfig(SliceRunConfig):
     )
     loss: LossConfig = Field(default_factory=LossConfig, description="weights of the terms")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="variation")
+    empty_share: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="share of the drawn slices that hold no lesion; null: each is drawn as often "
+        "as a slice with the commonest label",
+    )
     steps: int = Field(default=3000, gt=0, description="optimiser steps")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
     warmup_share: float = Field(default=0.1, gt=0, lt=1, description="share of steps that rise")

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,24 @@ def test_rare_labels_are_drawn_more_often(store: SampleStore) -> None:
     }
     only_common = [i for i in range(len(store)) if set(store[i].labels) == {common}]
     assert all(weights[first[rare]] >= weights[i] for i in only_common)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_empty_slices_are_drawn_as_often_as_told(
+    store: SampleStore, tmp_path: Path, share: float
+) -> None:
+    samples = [store[i] for i in range(len(store))]
+    healed = [
+        replace(s, boxes_m4=s.boxes_m4[:0], labels=(), attributes=(), subtle_m=s.subtle_m[:0])
+        for s in samples[:3]
+    ]
+    mixed = write_store(tmp_path, [*healed, *samples[3:]], store.fingerprint)
+    plain, told = sample_weights(mixed, VOCABULARY), sample_weights(mixed, VOCABULARY, share)
+    empty = np.arange(len(mixed)) < len(healed)
+    assert told[empty].sum() == pytest.approx(share)
+    assert told.sum() == pytest.approx(1.0)
+    # lesions among themselves are drawn as before
+    np.testing.assert_allclose(told[~empty] * plain[~empty].sum() / (1.0 - share), plain[~empty])
 
 
 def test_specs_vary_and_repeat() -> None:
