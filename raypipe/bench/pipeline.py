@@ -23,7 +23,7 @@ from raypipe.archive.manifest import read_manifest
 from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
 from raypipe.bench.machine import machine
-from raypipe.bench.pipeline_peers import Peer, Work
+from raypipe.bench.pipeline_peers import Peer, Work, one_thread
 from raypipe.bench.steady import run_steady, seconds_of, span
 from raypipe.config import RaypipeConfig
 from raypipe.cores import usable_cores
@@ -77,23 +77,20 @@ def bench_pipeline(
         series: how many.
         shape_zyx: voxels of a series.
         runs: repetitions of each.
-        peers: other engines. Each of their workers runs all stages, so they need report.engine
-            template: a language model a worker would not be what anybody does.
+        peers: other engines.
 
     Raises:
-        ConfigError: an unknown peer, or peers with another engine of reports.
+        ConfigError: an unknown peer.
         RaypipeError: a peer's process failed; the message names its log.
     """
     known = get_args(Peer)
     if unknown := [name for name in peers if name not in known]:
         raise ConfigError(f"bench pipeline: no peer {unknown[0]!r}; there are {', '.join(known)}")
-    if peers and config.report.engine != "template":
-        raise ConfigError("bench pipeline: --peer needs --set report.engine=template")
     archive = folder / "archive"
     write_bulk_archive(archive, n_series=series, seed=0, shape_zyx=shape_zyx)
     source = str(folder / "manifest")
     build_index(str(archive), source, config.index, lambda done, total, size: None)
-    alone = _one_thread(config)
+    alone = one_thread(config)
     loops, jobs, jobs_s = [], [], []
     for i in range(runs):  # in turns: a machine that slows down or speeds up meets both alike
         loops.append(_time_loop(source, alone))
@@ -115,13 +112,6 @@ def bench_pipeline(
         peers=[_time_peer(folder, name, source, config, runs, job_s, rows) for name in peers],
         machine=machine(),
     )
-
-
-def _one_thread(config: RaypipeConfig) -> RaypipeConfig:
-    detector = config.detector.model_copy(update={"threads": 1})
-    vllm = config.report.vllm.model_copy(update={"threads": 1})
-    report = config.report.model_copy(update={"vllm": vllm})
-    return config.model_copy(update={"detector": detector, "report": report})
 
 
 def _time_loop(manifest: str, config: RaypipeConfig) -> tuple[float, dict[str, float]]:

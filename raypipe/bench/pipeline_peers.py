@@ -6,13 +6,15 @@ In: a Work: engine, manifest, config. Out: the finished rows as Parquet, whose t
 it took. Does not know: what is compared with what.
 
 Each engine is used as its documentation shows it, with one worker a core. Networks are loaded
-before the first series is read, as they are where raypipe's job is measured.
+before the first series is read, as they are where raypipe's job is measured. Where a worker runs
+all stages, its networks and its language model get one thread.
 
     dataloader  workers of torch load and prepare, the main process detects and describes
     daft        a class of all four stages, one process a core
-    spark       all four stages in a function of map(), the networks kept in its Python workers
+    spark       all four stages in mapPartitions(), the networks kept in its Python workers
 """
 
+import math
 import multiprocessing
 import os
 import pickle
@@ -41,6 +43,14 @@ class Work(Settings):
     peer: Peer
     manifest: str
     config: RaypipeConfig
+
+
+def one_thread(config: RaypipeConfig) -> RaypipeConfig:
+    """The config for a process that fills one core and no more."""
+    detector = config.detector.model_copy(update={"threads": 1})
+    vllm = config.report.vllm.model_copy(update={"threads": 1})
+    report = config.report.model_copy(update={"vllm": vllm})
+    return config.model_copy(update={"detector": detector, "report": report})
 
 
 def work(told: Work) -> list[Row]:
@@ -89,15 +99,18 @@ def _by_dataloader(rows: list[Row], config: RaypipeConfig) -> list[Row]:
     return done
 
 
+def _rows_a_call(config: RaypipeConfig) -> int:
+    """A language model decodes several series at a time; without one, single rows spread best."""
+    return 1 if config.report.engine == "template" else config.run.describe.batch_series
+
+
 @cache
-def _every_stage(told: bytes) -> Callable[[Row], Row]:
+def _every_stage(told: bytes) -> Callable[[list[Row]], list[Row]]:
     """All four stages of a pickled config, loaded once in a process."""
-    settings: RaypipeConfig = pickle.loads(told)
-    one = settings.detector.model_copy(update={"threads": 1})
-    settings = settings.model_copy(update={"detector": one})
+    settings = one_thread(pickle.loads(told))
     load, prepare = Load(settings), Prepare(settings)
     detect, describe = Detect(settings), Describe(settings)
-    return lambda row: describe([detect(prepare(load(row)))])[0]
+    return lambda rows: describe([detect(prepare(load(row))) for row in rows])
 
 
 def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
@@ -108,14 +121,16 @@ def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
         def __init__(self, told: bytes) -> None:
             self._finish = _every_stage(told)
 
-        @daft.method(return_dtype=daft.DataType.python())  # type: ignore[untyped-decorator]
-        def finish(self, row: Row) -> Row:
-            return self._finish(row)
+        @daft.method.batch(return_dtype=daft.DataType.python())  # type: ignore[untyped-decorator]
+        def finish(self, rows: daft.Series) -> daft.Series:
+            return column(self._finish(rows.to_pylist()))
+
+    def column(values: list[Row]) -> daft.Series:
+        return daft.Series.from_pylist(values, dtype=daft.DataType.python())
 
     stages = Stages(pickle.dumps(config))
-    series = daft.Series.from_pylist(rows, dtype=daft.DataType.python())
-    # one series a morsel: else a worker would take all of so few rows
-    frame = daft.from_pydict({"row": series}).into_batches(1)
+    # small batches: else a worker would take all of so few rows
+    frame = daft.from_pydict({"row": column(rows)}).into_batches(_rows_a_call(config))
     return list(frame.select(stages.finish(frame["row"]).alias("row")).to_pydict()["row"])
 
 
@@ -135,12 +150,13 @@ def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
         _every_stage(told)
         return iter(())
 
-    def finish(row: Row) -> Row:
-        return _every_stage(told)(row)
+    def finish(part: Iterator[Row]) -> list[Row]:
+        return _every_stage(told)(list(part))
 
     context = session.sparkContext
     context.parallelize(range(usable_cores()), usable_cores()).foreach(warm)
-    done: list[Row] = context.parallelize(rows, len(rows)).map(finish).collect()
+    parts = math.ceil(len(rows) / _rows_a_call(config))
+    done: list[Row] = context.parallelize(rows, parts).mapPartitions(finish).collect()
     session.stop()
     return done
 

@@ -59,7 +59,7 @@ def pipeline(
 ) -> None:
     """The job against a plain single-process loop over the same stages on the same cores.
 
-    Peers need --set report.engine=template, and daft and pyspark (with Java) on the Python path:
+    The peers daft and spark need their packages (and Java) on the Python path:
 
         pip install --no-deps --target out/peers daft==0.7.26 pyspark==4.3.0 py4j==0.10.9.9
         PYTHONPATH=out/peers raypipe bench pipeline --series 48 --set report.engine=template

@@ -28,13 +28,13 @@ def test_workers_of_torch_give_the_rows_of_a_plain_loop(tmp_path: Path) -> None:
         assert mine["findings"] == theirs["findings"] and mine["report"] == theirs["report"]
 
 
-def test_peers_with_a_language_model_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"report\.engine=template"):
+def test_an_unknown_peer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no peer 'dask'; there are dataloader, daft, spark"):
         bench_pipeline(
             tmp_path,
             load_config(),
             series=1,
             shape_zyx=(4, 64, 64),
             runs=1,
-            peers=["daft"],
+            peers=["dask"],
         )
