@@ -146,7 +146,7 @@ def _phantoms(config: SynthesisConfig) -> Iterator[SliceSample]:
 
 
 def single_threaded(workers: int) -> ProcessPoolExecutor:
-    """Processes that use one thread each: with one a core they wait for one another."""
+    """Processes of one thread each: with a thread a core in every one they wait for each other."""
     return ProcessPoolExecutor(workers, initializer=threadpool_limits, initargs=(1,))
 
 
