@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy import ndimage
+from threadpoolctl import threadpool_limits
 
 from raypipe.geometry import Geometry
 from raypipe.phantom.abdomen import paint_abdomen
@@ -99,6 +100,12 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
 
     Lesions that find no room on the grid (a liver cyst in a chest) are left out.
     """
+    # many small products: on a busy machine the threads of BLAS mostly wait for each other
+    with threadpool_limits(1, user_api="blas"):
+        return _built(spec)
+
+
+def _built(spec: PhantomSpec) -> Phantom:
     geometry = phantom_geometry(spec)
     canvas = _paint_body(spec, geometry)
     _blur_thickness(canvas, spec)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
-from threadpoolctl import threadpool_limits
 
 from raypipe.phantom import DEFAULT_LABELS, PhantomSpec, make_phantom
 from raypipe.settings import Settings
@@ -140,14 +139,9 @@ def _phantoms(config: SynthesisConfig) -> Iterator[SliceSample]:
         for seed in seeds:
             yield from make(seed)
         return
-    with single_threaded(config.workers) as pool:
+    with ProcessPoolExecutor(config.workers) as pool:
         for samples in pool.map(make, seeds, chunksize=4):
             yield from samples
-
-
-def single_threaded(workers: int) -> ProcessPoolExecutor:
-    """Processes of one thread each: with a thread a core in every one they wait for each other."""
-    return ProcessPoolExecutor(workers, initializer=threadpool_limits, initargs=(1,))
 
 
 def _inserted(config: SynthesisConfig) -> Iterator[SliceSample]:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from threadpoolctl import threadpool_info
 
-from raypipe.phantom import Organ, Phantom, PhantomSpec, make_phantom
+from raypipe.phantom import Organ, Phantom, PhantomSpec, anatomy, make_phantom
 
 SMALL = {"shape_zyx": (24, 96, 96), "spacing_zyx_mm": (6.0, 4.0, 4.0)}
 
@@ -106,3 +107,13 @@ def test_noise_has_the_wanted_strength_in_the_body() -> None:
 def test_a_wrong_spec_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         PhantomSpec.model_validate(wrong)
+
+
+def test_a_phantom_is_made_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blas_threads(_: PhantomSpec) -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before = blas_threads(PhantomSpec())
+    monkeypatch.setattr(anatomy, "_built", blas_threads)
+    assert set(make_phantom(PhantomSpec())) == {1}  # type: ignore[call-overload]
+    assert blas_threads(PhantomSpec()) == before

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
 
 from raypipe.errors import ConfigError
 from raypipe.geometry import Geometry
@@ -12,7 +11,7 @@ from raypipe.model.network import config_for
 from raypipe.phantom import PhantomSpec, make_phantom
 from raypipe.train.batches import AugmentConfig, make_batch, make_vocabulary, sample_weights
 from raypipe.train.dataset import SampleStore, on_grid, slice_samples, write_store
-from raypipe.train.synthesis import SynthesisConfig, draw_spec, make_store, single_threaded
+from raypipe.train.synthesis import SynthesisConfig, draw_spec, make_store
 from raypipe.train.targets import make_grid
 from raypipe.volume.preprocess import PreprocessConfig, preprocess
 
@@ -45,15 +44,6 @@ def test_the_same_config_makes_the_same_store(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.hu, two.hu)
     np.testing.assert_array_equal(one.boxes, two.boxes)
     assert one.labels.tolist() == two.labels.tolist()
-
-
-def blas_threads() -> int:
-    return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
-
-
-def test_processes_that_make_phantoms_do_not_share_cores() -> None:
-    with single_threaded(2) as pool:
-        assert pool.submit(blas_threads).result() == 1
 
 
 def test_boxes_hold_the_lesion_and_nothing_else() -> None:
