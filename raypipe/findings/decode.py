@@ -123,11 +123,11 @@ def _repeats(candidate: Detection, better: Detection, config: FindingsConfig) ->
     """Whether a box tells of the lesion that a better one of its label told of already."""
     return candidate.label == better.label and (
         candidate.box_zyx.iou(better.box_zyx) > config.overlap_iou
-        or contained(candidate, better) > 0.8
+        or _contained(candidate, better) > 0.8
     )
 
 
-def contained(inner: Detection, outer: Detection) -> float:
+def _contained(inner: Detection, outer: Detection) -> float:
     """Share of the inner box's area that lies in the outer box, on one slice."""
     area, _, common = areas(inner, outer)
     return common / area if area > 0 else 0.0
