@@ -1,7 +1,7 @@
 """THE preprocessing: the one way from a Volume to what networks see.
 
 In: a Volume. Out: a ModelInput: int16 HU, z towards the head, y to the back, x to the patient's
-left, every slice resized in its plane to one grid over the whole field of view.
+left, every slice resized in its plane until its field of view fits one grid; air fills the rest.
 Does not know: networks. They window the HU themselves, on their device, with the windows that
 stand here, so that weights and windows cannot drift apart: both carry the fingerprint.
 
@@ -25,8 +25,11 @@ from raypipe.knowledge.windows import NETWORK_WINDOWS, Window
 from raypipe.settings import Settings
 from raypipe.types import HuArray, ModelInput, Volume
 
-VERSION = 1
+VERSION = 2
 """Counts up whenever the same config would give other bits."""
+
+AIR_HU = -1024
+"""What lies beside a field of view that is not as square as the grid."""
 
 _TARGET_AXES = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 """Directions in LPS of z, y and x."""
@@ -50,18 +53,29 @@ class PreprocessConfig(Settings):
 
 
 def preprocess(volume: Volume, config: PreprocessConfig) -> ModelInput:
-    """Reorient and resize a volume.
+    """Reorient and resize a volume; its proportions stay as they are.
 
     Returns:
-        ModelInput with hu (z, *size_yx) int16.
+        ModelInput with hu (z, *size_yx) int16, the field of view in the middle of each slice.
     """
     hu, geometry = reorient(volume.hu, volume.geometry)
-    shape = (geometry.shape_zyx[0], *config.size_yx)
-    return ModelInput(
-        hu=_resize_slices(hu, config.size_yx),
-        geometry=geometry.resized(shape),
-        fingerprint=config.fingerprint,
-    )
+    depth, rows, columns = shape = (geometry.shape_zyx[0], *_fitting(geometry, config.size_yx))
+    hu, geometry = _resize_slices(hu, (rows, columns)), geometry.resized(shape)
+    if (rows, columns) != config.size_yx:
+        top, left = (config.size_yx[0] - rows) // 2, (config.size_yx[1] - columns) // 2
+        inner, hu = hu, np.full((depth, *config.size_yx), AIR_HU, dtype=np.int16)
+        hu[:, top : top + rows, left : left + columns] = inner
+        affine = geometry.affine_zyx_to_lps.copy()
+        affine[:3, 3] = geometry.to_lps_mm((0, -top, -left))
+        geometry = Geometry(shape_zyx=hu.shape, affine_zyx_to_lps=affine)
+    return ModelInput(hu=hu, geometry=geometry, fingerprint=config.fingerprint)
+
+
+def _fitting(geometry: Geometry, size_yx: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of square pixels that show the field of view as large as the grid lets."""
+    edges_mm = np.array(geometry.shape_zyx[1:]) * geometry.spacing_zyx_mm[1:]
+    rows, columns = np.rint(edges_mm / (edges_mm / size_yx).max()).astype(int).clip(1)
+    return int(rows), int(columns)
 
 
 def reorient(hu: HuArray, geometry: Geometry) -> tuple[HuArray, Geometry]:

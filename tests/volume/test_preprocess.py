@@ -10,7 +10,13 @@ from raypipe.geometry import Geometry
 from raypipe.knowledge.windows import BRAIN
 from raypipe.phantom import PhantomSpec, make_phantom
 from raypipe.types import Volume
-from raypipe.volume.preprocess import PreprocessConfig, preprocess, reorient, resize_weights
+from raypipe.volume.preprocess import (
+    AIR_HU,
+    PreprocessConfig,
+    preprocess,
+    reorient,
+    resize_weights,
+)
 
 SHAPE = (7, 40, 36)
 
@@ -69,8 +75,9 @@ def test_halving_averages_blocks() -> None:
     assert np.abs(found - wanted).max() <= 0.5 + 1e-3
 
 
-def _plain(shape: Any) -> Geometry:
-    affine = np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1]])
+def _plain(shape: Any, spacing_yx: tuple[float, float] = (1.0, 1.0)) -> Geometry:
+    y, x = spacing_yx
+    affine = np.array([[0, 0, x, 0], [0, y, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1]])
     return Geometry(shape_zyx=shape, affine_zyx_to_lps=affine)
 
 
@@ -81,15 +88,34 @@ def test_places_stay_where_they_are(size: tuple[int, int]) -> None:
     geometry = _plain(shape)
     y_mm, x_mm = np.meshgrid(np.arange(64), np.arange(48), indexing="ij")
     ramp = np.stack([10 * y_mm + 7 * x_mm] * 2).astype(np.int16)
-    found = preprocess(Volume(hu=ramp, geometry=geometry), PreprocessConfig(size_yx=size))
+    volume = Volume(hu=ramp, geometry=geometry)
+    found = preprocess(volume, PreprocessConfig(size_yx=size))
     assert found.hu.dtype == np.int16 and found.hu.shape == (2, *size)
     index = np.argwhere(np.ones(found.hu.shape, dtype=bool)).reshape(*found.hu.shape, 3)
     lps = found.geometry.to_lps_mm(index)
     wanted = 10 * lps[..., 1] + 7 * lps[..., 0]
-    inner = (slice(None), slice(2, -2), slice(2, -2))
-    assert (
-        np.abs(found.hu[inner] - wanted[inner]).max() <= 1.5
-    )  # half a unit of rounding, a tenth of a mm
+    own = volume.geometry.to_index(lps)[..., 1:]
+    edge = found.geometry.spacing_zyx_mm[1]
+    inner = ((own > 2 * edge) & (own < np.array(shape[1:]) - 1 - 2 * edge)).all(axis=-1)
+    assert inner.any()
+    # half a unit of rounding, a tenth of a mm
+    assert np.abs(found.hu[inner] - wanted[inner]).max() <= 1.5
+    outside = ((own < -0.5 - edge) | (own > np.array(shape[1:]) - 0.5 + edge)).any(axis=-1)
+    assert np.all(found.hu[outside] == AIR_HU)
+
+
+def test_proportions_stay_and_air_fills_the_rest() -> None:
+    """A slab of 160 by 400 mm, as a coronal series turned to axial slices has it."""
+    shape = (2, 80, 100)
+    hu = np.random.default_rng(0).integers(0, 100, shape).astype(np.int16)
+    geometry = _plain(shape, spacing_yx=(2.0, 4.0))
+    found = preprocess(Volume(hu=hu, geometry=geometry), PreprocessConfig(size_yx=(100, 100)))
+    assert found.geometry.spacing_zyx_mm == pytest.approx((1.0, 4.0, 4.0))
+    assert np.all(found.hu[:, :30] == AIR_HU) and np.all(found.hu[:, 70:] == AIR_HU)
+    np.testing.assert_allclose(found.hu[:, 30:70], hu.reshape(2, 40, 2, 100).mean(axis=2), atol=0.5)
+    corners = [(0.0, -0.5, -0.5), (1.0, 79.5, 99.5)]
+    there = found.geometry.to_index(geometry.to_lps_mm(corners))
+    np.testing.assert_allclose(there, [(0, 29.5, -0.5), (1, 69.5, 99.5)], atol=1e-9)
 
 
 @pytest.mark.parametrize(("before", "after"), [(512, 256), (611, 256), (101, 256), (1, 4), (7, 7)])
@@ -103,13 +129,14 @@ def test_weights_are_averages(before: int, after: int) -> None:
 
 def test_constant_stays_constant_at_the_ends_of_int16() -> None:
     for value in (-32768, -1024, 0, 3071, 32767):
-        hu = np.full((2, 100, 90), value, dtype=np.int16)
+        hu = np.full((2, 100, 100), value, dtype=np.int16)
         found = preprocess(Volume(hu=hu, geometry=_plain(hu.shape)), PreprocessConfig())
         assert np.all(found.hu == value)
 
 
 def test_same_size_is_bit_exact() -> None:
-    volume = canonical()
+    hu = canonical().hu
+    volume = Volume(hu=hu, geometry=_plain(hu.shape))
     found = preprocess(volume, PreprocessConfig(size_yx=SHAPE[1:]))
     np.testing.assert_array_equal(found.hu, volume.hu)
     assert found.geometry.same_grid(volume.geometry)
