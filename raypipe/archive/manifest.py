@@ -28,6 +28,7 @@ from raypipe.archive.identity import keyed_hash
 from raypipe.archive.splitting import Entry
 from raypipe.archive.storage import StorageConfig, filesystem_for
 from raypipe.errors import FAILURES, ConfigError, Reason, Status
+from raypipe.parquet import read_parquet
 from raypipe.types import Flag, InstanceRef, Kind, SeriesRef
 
 Row = dict[str, Any]
@@ -170,10 +171,7 @@ def read_manifest(
         ConfigError: there is no manifest.
     """
     filesystem, parts = _parts(uri, storage)
-    tables = [
-        pq.read_table(io.BytesIO(filesystem.cat_file(part)), columns=columns) for part in parts
-    ]
-    return pa.concat_tables(tables)
+    return pa.concat_tables([read_parquet(filesystem.cat_file(part), columns) for part in parts])
 
 
 def first_row(uri: str, storage: StorageConfig) -> Row:
@@ -184,7 +182,8 @@ def first_row(uri: str, storage: StorageConfig) -> Row:
     """
     filesystem, parts = _parts(uri, storage)
     with filesystem.open(parts[0]) as file:
-        row: Row = next(pq.ParquetFile(file).iter_batches(batch_size=1)).to_pylist()[0]
+        first = next(pq.ParquetFile(file).iter_batches(batch_size=1, use_threads=False))
+        row: Row = first.to_pylist()[0]
     return row
 
 
@@ -206,8 +205,7 @@ def part_files(filesystem: Any, path: str) -> list[str]:
 
 def read_part(path: str, filesystem: Any, columns: Sequence[str] | None = None) -> list[Row]:
     """The rows of one part file."""
-    table = pq.read_table(io.BytesIO(filesystem.cat_file(path)), columns=columns)
-    rows: list[Row] = table.to_pylist()
+    rows: list[Row] = read_parquet(filesystem.cat_file(path), columns).to_pylist()
     return rows
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raypipe.archive.manifest import write_table
+from raypipe.parquet import read_parquet
 
 STATE_VERSION = 2
 """Counts up when headers of an older index do not serve any more; files are then read again."""
@@ -72,7 +73,7 @@ class State:
         """Everything that is remembered, by relative path."""
         remembered: dict[str, Remembered] = {}
         for file in self._files:
-            table = pq.read_table(io.BytesIO(self._filesystem.cat_file(file)))
+            table = read_parquet(self._filesystem.cat_file(file))
             if (table.schema.metadata or {}).get(b"identity") != self._identity.encode():
                 continue
             columns = [table[name].to_pylist() for name in _SCHEMA.names]

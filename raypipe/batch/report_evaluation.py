@@ -16,13 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from raypipe.archive.storage import StorageConfig, filesystem_for
 from raypipe.batch.output import ID_COLUMN, open_output
 from raypipe.errors import ConfigError, Status
 from raypipe.evaluate.facts import ReportFacts, known_facts
 from raypipe.evaluate.text import ReportSet
+from raypipe.parquet import read_parquet
 from raypipe.types import Flag
 
 _SUFFIXES = (".parquet", ".csv")
@@ -171,8 +171,8 @@ def _rows(table: str, columns: Sequence[str], storage: StorageConfig) -> list[di
     if not filesystem.isfile(path):
         raise ConfigError(f"{table}: there is no such file")
     try:
-        with filesystem.open(path, "rb") as stream:
-            read = pq.read_table(stream) if table.endswith(".parquet") else _csv(stream)
+        content = filesystem.cat_file(path)
+        read = read_parquet(content) if table.endswith(".parquet") else _csv(content)
     except pa.ArrowInvalid as error:
         raise ConfigError(f"{table}: cannot be read: {error}") from error
     missing = [name for name in columns if name not in read.column_names]
@@ -184,14 +184,17 @@ def _rows(table: str, columns: Sequence[str], storage: StorageConfig) -> list[di
     return rows
 
 
-def _csv(stream: object) -> pa.Table:
+def _csv(content: bytes) -> pa.Table:
     """A CSV file; a key stays the text that it is, and a line may end within quotes."""
     options = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in ("key", "system", "text", "label")},
         strings_can_be_null=True,
     )
     parse = pa_csv.ParseOptions(newlines_in_values=True)
-    return pa_csv.read_csv(stream, convert_options=options, parse_options=parse)
+    read = pa_csv.ReadOptions(use_threads=False)  # as read_parquet, and for its reason
+    return pa_csv.read_csv(
+        pa.BufferReader(content), read_options=read, convert_options=options, parse_options=parse
+    )
 
 
 def _unused(name: str, systems: Mapping[str, Texts]) -> str:

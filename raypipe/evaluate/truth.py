@@ -20,7 +20,6 @@ COCO JSON: an image is a series or one of its slices. `file_name` is as `source`
 series and label with the same `track_id` are one lesion. Names of categories are labels.
 """
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,13 +28,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from raypipe.errors import ConfigError
 from raypipe.evaluate.records import TruthLesion
 from raypipe.evaluate.truth_models import CocoFile, CocoImage, PhantomSeries, TruthRow
 from raypipe.geometry import Box, Geometry
+from raypipe.parquet import read_parquet
 
 FindSeries = Callable[[str], str | None]
 """A file name or folder -> series_key, None where no series has it."""
@@ -102,7 +101,7 @@ def _of_parquet(
     content: bytes, name: str, find_series: FindSeries
 ) -> tuple[list[KnownSeries], list[str]]:
     try:
-        rows = pq.read_table(io.BytesIO(content)).to_pylist()
+        rows = read_parquet(content).to_pylist()
     except pa.ArrowInvalid as error:
         raise ConfigError(f"truth {name} is not Parquet: {error}") from error
     parts, unknown = [], []

@@ -20,12 +20,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from raypipe.archive.manifest import is_s3_filesystem
 from raypipe.archive.storage import StorageConfig, filesystem_for, is_s3
+from raypipe.parquet import read_parquet
 from raypipe.settings import Settings
 from raypipe.sink.schema import RESULT_SCHEMA, to_table
 
@@ -195,7 +195,7 @@ class JobStore:
         content = self.get(job_id, "results.parquet")
         if content is None:
             return []
-        rows: list[Row] = pq.read_table(pa.BufferReader(content)).to_pylist()
+        rows: list[Row] = read_parquet(content).to_pylist()
         return sorted(rows, key=lambda row: str(row["series_key"]))
 
     def erase(self, job_id: str, name: str = "") -> None:

@@ -8,12 +8,13 @@ accepts, so that a model learns what it is asked in production.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 from raypipe.errors import ConfigError
 from raypipe.knowledge.graph import load_graph
 from raypipe.knowledge.terminology import load_terminology
+from raypipe.parquet import read_parquet
 from raypipe.report.config import ReportConfig
 from raypipe.report.engine import Message
 from raypipe.report.plan import make_plan
@@ -94,21 +95,23 @@ def read_pairs(path: str, source: PairsSource, language: str) -> list[Conversati
 def _columns(path: str, names: Sequence[str]) -> list[list[str]]:
     """Columns of a table as text; no cell is empty."""
     import fsspec
-    import pyarrow.csv
-    import pyarrow.json
-    import pyarrow.parquet
+    import pyarrow as pa
+    from pyarrow import csv, json
 
-    readers = {
-        ".parquet": pyarrow.parquet.read_table,
-        ".csv": pyarrow.csv.read_csv,
-        ".jsonl": pyarrow.json.read_json,
+    alone = {"use_threads": False}  # as read_parquet, and for its reason
+    readers: dict[str, Callable[[bytes], pa.Table]] = {
+        ".parquet": read_parquet,
+        ".csv": lambda content: csv.read_csv(pa.BufferReader(content), csv.ReadOptions(**alone)),
+        ".jsonl": lambda content: json.read_json(
+            pa.BufferReader(content), json.ReadOptions(**alone)
+        ),
     }
     ending = PurePath(path).suffix
     if ending not in readers:
         raise ConfigError(f"source: {path} must end with one of {', '.join(readers)}")
     try:
         with fsspec.open(path, "rb") as file:
-            table = readers[ending](file)
+            table = readers[ending](file.read())
     except FileNotFoundError as error:
         raise ConfigError(f"source: {path} does not exist") from error
     columns = []
