@@ -27,6 +27,13 @@ class LossConfig(Settings):
     focal: float = Field(default=1.0, ge=0, description="classes of cells (Lin 2017)")
     focal_alpha: float = Field(default=0.25, gt=0, lt=1, description="weight of positive cells")
     focal_gamma: float = Field(default=2.0, ge=0, description="how much easy cells are muted")
+    lesion_balance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="0: all positive cells weigh the same; 1: all lesions do, however many cells "
+        "answer for them",
+    )
     giou: float = Field(default=2.0, ge=0, description="boxes (Rezatofighi 2019)")
     centerness: float = Field(default=0.5, ge=0, description="centreness (Tian 2019)")
     attributes: float = Field(default=0.3, ge=0, description="attribute values of positive cells")
@@ -92,10 +99,10 @@ def detection_loss(
     terms: dict[str, Tensor] = {}
     target = F.one_hot(truth.label_bn.clamp(min=0), head.class_logits_bnk.shape[-1])
     target = target.float() * positive[..., None]
-    terms["focal"] = (
-        focal(head.class_logits_bnk, target, config.focal_alpha, config.focal_gamma).sum() / count
-    )
-    terms.update(_box_terms(head, truth, positive, count))
+    weight_bn = cell_weights(truth, config.lesion_balance, share)
+    classes = focal(head.class_logits_bnk, target, config.focal_alpha, config.focal_gamma)
+    terms["focal"] = (classes * weight_bn[..., None]).sum() / count
+    terms.update(_box_terms(head, truth, positive, weight_bn[positive], count))
     terms["attributes"] = _attribute_term(head, truth, rules, positive) / count
     terms["image"] = F.binary_cross_entropy_with_logits(output.image_logits, truth.image_bl)
     terms["region"] = _region_term(output.region_logits, truth.region_br)
@@ -119,6 +126,23 @@ def focal(logits: Tensor, target: Tensor, alpha: float, gamma: float) -> Tensor:
     return weight * miss.pow(gamma) * entropy
 
 
+def cell_weights(truth: Truth, balance: float, share: Total) -> Tensor:
+    """(B, N) weight of each cell: 1, or 1 on average over positive cells, small lesions' above.
+
+    A lesion of three pixels has one or two cells, a large one twenty.
+    """
+    positive = truth.label_bn >= 0
+    lesion_bn = truth.index_bn + (truth.index_bn.max() + 1) * torch.arange(
+        len(positive), device=positive.device
+    ).unsqueeze(1)
+    own = lesion_bn[positive]
+    raw = torch.bincount(own)[own].to(truth.box_bn4.dtype) ** -balance
+    mean = share(raw.sum()) / share(positive.sum().float()).clamp(min=1.0)
+    weight_bn = torch.ones_like(truth.centerness_bn)
+    weight_bn[positive] = raw / mean
+    return weight_bn
+
+
 def giou(a_n4: Tensor, b_n4: Tensor) -> Tensor:
     """Generalised IoU, -1 to 1, of boxes given as centre x, y, width, height."""
     a_low, a_high = a_n4[:, :2] - a_n4[:, 2:] / 2, a_n4[:, :2] + a_n4[:, 2:] / 2
@@ -130,13 +154,16 @@ def giou(a_n4: Tensor, b_n4: Tensor) -> Tensor:
 
 
 def _box_terms(
-    head: HeadOutput, truth: Truth, positive: Tensor, count: Tensor
+    head: HeadOutput, truth: Truth, positive: Tensor, weight_n: Tensor, count: Tensor
 ) -> dict[str, Tensor]:
     overlap = giou(head.box_bn4[positive], truth.box_bn4[positive])
     central = F.binary_cross_entropy_with_logits(
-        head.centerness_bn[positive], truth.centerness_bn[positive], reduction="sum"
+        head.centerness_bn[positive], truth.centerness_bn[positive], reduction="none"
     )
-    return {"giou": (1.0 - overlap).sum() / count, "centerness": central / count}
+    return {
+        "giou": (weight_n * (1.0 - overlap)).sum() / count,
+        "centerness": (weight_n * central).sum() / count,
+    }
 
 
 def _attribute_term(

@@ -9,7 +9,7 @@ from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.model.heads import HeadOutput
 from raypipe.model.network import NetworkOutput, config_for
 from raypipe.train.knowledge_loss import make_rules
-from raypipe.train.losses import LossConfig, Truth, detection_loss, focal, giou
+from raypipe.train.losses import LossConfig, Truth, cell_weights, detection_loss, focal, giou
 from raypipe.train.tissues import TISSUES, UNKNOWN
 
 GRAPH = load_graph()
@@ -77,7 +77,7 @@ def output(quality: float) -> NetworkOutput:
     )
 
 
-TERMS = sorted(set(LossConfig.model_fields) - {"focal_alpha", "focal_gamma"})
+TERMS = sorted(set(LossConfig.model_fields) - {"focal_alpha", "focal_gamma", "lesion_balance"})
 
 
 @pytest.mark.parametrize("term", TERMS)
@@ -199,3 +199,26 @@ def test_gradients_are_right() -> None:
     logits = torch.randn(4, dtype=torch.float64, requires_grad=True)
     target = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: focal(x, target, 0.25, 2.0), (logits,))
+
+
+def test_lesions_weigh_the_same_when_balanced() -> None:
+    """One lesion answers in one cell, another in four: 1 to 1 instead of 1 to 4."""
+    two = replace(
+        truth(),
+        label_bn=torch.tensor([[LABEL, LABEL, LABEL, LABEL, LABEL, -1]]),
+        index_bn=torch.tensor([[0, 1, 1, 1, 1, -1]]),
+    )
+    plain, half, even = (cell_weights(two, balance, lambda x: x)[0] for balance in (0, 0.5, 1))
+    assert plain.tolist() == [1.0] * CELLS
+    assert even[0] == pytest.approx(float(even[1:5].sum()))
+    assert half[0] == pytest.approx(2.0 * float(half[1]))
+    for weight in (half, even):
+        assert float(weight[:5].mean()) == pytest.approx(1.0) and weight[5] == 1.0
+    apart = replace(
+        two,
+        label_bn=two.label_bn.reshape(2, 3),
+        index_bn=torch.tensor([[0, 0, 0], [0, 0, -1]]),
+        centerness_bn=two.centerness_bn.reshape(2, 3),
+    )
+    found = cell_weights(apart, 1.0, lambda x: x)
+    assert found[0, 0] * 3 == pytest.approx(float(found[1, 0] * 2))  # other slices, other lesions
