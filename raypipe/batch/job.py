@@ -21,7 +21,7 @@ from ray.data._internal.execution.backpressure_policy import (
 from ray.data.checkpoint import CheckpointConfig
 
 from raypipe.archive.index import IndexSummary, build_index
-from raypipe.archive.manifest import part_files, read_manifest
+from raypipe.archive.manifest import count_rows, part_files, read_manifest
 from raypipe.archive.storage import filesystem_for
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.cluster import start_ray, told_by_worker
@@ -136,7 +136,8 @@ class Job:
         if mended:
             log.event("mended", **mended)
         self._write_record()
-        total = self._manifest_rows([ID_COLUMN]).num_rows
+        listed = count_rows(self._manifest_uri(), self._config.archive.storage)
+        total = listed if self._limit is None else min(listed, self._limit)
         start_ray(self._config.run)
         started_at, started = datetime.now(UTC), time.perf_counter()
         watched = Watched(self.output, run_id, total, self._config.run, self._clock)

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from raypipe.archive.manifest import read_manifest
+from raypipe.archive.manifest import count_rows
 from raypipe.archive.storage import StorageConfig
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.committed import Committed
-from raypipe.batch.output import ID_COLUMN, Output
+from raypipe.batch.output import Output
 from raypipe.batch.progress import PROGRESS_FILE, ProgressRecord
 from raypipe.settings import Settings
 
@@ -53,8 +53,8 @@ def run_status(output: Output, storage: StorageConfig, now: datetime | None = No
         ConfigError: the folder holds no job.
     """
     job = output.read_job()
-    listed = read_manifest(job["manifest"], storage, [ID_COLUMN]).num_rows
-    total = listed if job.get("limit") is None else min(listed, job["limit"])
+    listed, limit = count_rows(job["manifest"], storage), job.get("limit")
+    total = listed if limit is None else min(listed, limit)
     committed = Committed(output)
     committed.poll()
     told = output.read_text(PROGRESS_FILE)
