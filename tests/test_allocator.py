@@ -42,6 +42,18 @@ libc.fflush(out)
 """
 
 
+_ARROW = """
+import subprocess, sys
+import pyarrow as pa
+from raypipe.allocator import share_heaps
+if {told}:
+    share_heaps()
+print(pa.default_memory_pool().backend_name, flush=True)
+code = "import pyarrow as pa; print(pa.default_memory_pool().backend_name)"
+subprocess.run([sys.executable, "-c", code], check=True)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_a_freed_block_is_not_fetched_again() -> None:
     faults = {told: _faults(told) for told in (False, True)}
@@ -54,9 +66,26 @@ def test_threads_share_two_heaps() -> None:
     assert _heaps(told=True) == 2
 
 
+def test_arrow_takes_from_the_same_heaps_here_and_in_children() -> None:
+    assert _arrow_pools(told=True) == ["system", "system"]
+    assert "system" not in _arrow_pools(told=False)
+    assert _arrow_pools(told=True, ARROW_DEFAULT_MEMORY_POOL="mimalloc") == ["mimalloc"] * 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
 def test_who_set_the_number_of_heaps_keeps_it() -> None:
     assert _heaps(told=True, MALLOC_ARENA_MAX="3") == 3
+
+
+def _arrow_pools(told: bool, **variables: str) -> list[str]:
+    """Of a process and of one that it starts."""
+    name = "ARROW_DEFAULT_MEMORY_POOL"
+    inherited = {key: value for key, value in os.environ.items() if key != name}
+    command = [sys.executable, "-c", _ARROW.format(told=told)]
+    ran = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=inherited | variables
+    )
+    return ran.stdout.split()
 
 
 def _heaps(told: bool, **variables: str) -> int:
