@@ -137,7 +137,7 @@ class Output:
                 parquet = pq.ParquetFile(opened, page_checksum_verification=check_pages)
                 known = parquet.schema_arrow.names
                 wanted = None if columns is None else [c for c in columns if c in known]
-                return parquet.read(columns=wanted)
+                return parquet.read(columns=wanted, use_threads=False)  # see raypipe/parquet.py
         except (ValueError, FileNotFoundError):  # of pyarrow too: ArrowInvalid is a ValueError
             log.info("left out %s: it is not whole (yet)", file.rsplit("/", 1)[-1])
             return None
