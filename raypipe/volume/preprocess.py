@@ -24,12 +24,10 @@ from raypipe.geometry import Geometry
 from raypipe.knowledge.windows import NETWORK_WINDOWS, Window
 from raypipe.settings import Settings
 from raypipe.types import HuArray, ModelInput, Volume
+from raypipe.volume.resample import AIR_HU
 
 VERSION = 2
 """Counts up whenever the same config would give other bits."""
-
-AIR_HU = -1024
-"""What lies beside a field of view that is not as square as the grid."""
 
 _TARGET_AXES = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 """Directions in LPS of z, y and x."""

@@ -10,13 +10,8 @@ from raypipe.geometry import Geometry
 from raypipe.knowledge.windows import BRAIN
 from raypipe.phantom import PhantomSpec, make_phantom
 from raypipe.types import Volume
-from raypipe.volume.preprocess import (
-    AIR_HU,
-    PreprocessConfig,
-    preprocess,
-    reorient,
-    resize_weights,
-)
+from raypipe.volume.preprocess import PreprocessConfig, preprocess, reorient, resize_weights
+from raypipe.volume.resample import AIR_HU
 
 SHAPE = (7, 40, 36)
 
