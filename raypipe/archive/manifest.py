@@ -174,8 +174,8 @@ def read_manifest(
     return pa.concat_tables([read_parquet(filesystem.cat_file(part), columns) for part in parts])
 
 
-def count_rows(uri: str, storage: StorageConfig) -> int:
-    """How many rows a manifest has, from the ends of its files alone.
+def count_rows(uri: str, storage: StorageConfig, limit: int | None = None) -> int:
+    """How many rows a manifest has, at most `limit`, from the ends of its files alone.
 
     Raises:
         ConfigError: there is no manifest.
@@ -185,7 +185,7 @@ def count_rows(uri: str, storage: StorageConfig) -> int:
     for part in parts:
         with filesystem.open(part) as file:
             total += pq.read_metadata(file).num_rows
-    return total
+    return total if limit is None else min(total, limit)
 
 
 def first_row(uri: str, storage: StorageConfig) -> Row:

@@ -136,8 +136,7 @@ class Job:
         if mended:
             log.event("mended", **mended)
         self._write_record()
-        listed = count_rows(self._manifest_uri(), self._config.archive.storage)
-        total = listed if self._limit is None else min(listed, self._limit)
+        total = count_rows(self._manifest_uri(), self._config.archive.storage, self._limit)
         start_ray(self._config.run)
         started_at, started = datetime.now(UTC), time.perf_counter()
         watched = Watched(self.output, run_id, total, self._config.run, self._clock)

@@ -53,8 +53,7 @@ def run_status(output: Output, storage: StorageConfig, now: datetime | None = No
         ConfigError: the folder holds no job.
     """
     job = output.read_job()
-    listed, limit = count_rows(job["manifest"], storage), job.get("limit")
-    total = listed if limit is None else min(listed, limit)
+    total = count_rows(job["manifest"], storage, job.get("limit"))
     committed = Committed(output)
     committed.poll()
     told = output.read_text(PROGRESS_FILE)

@@ -168,7 +168,7 @@ def _wrapped(network: Network, config: TrainDetectorConfig, place: Place) -> nn.
             fully_shard(stage, mesh=mesh)
         fully_shard(network, mesh=mesh)
         return network
-    unused = any(weight == 0 for weight in config.loss.model_dump().values())
+    unused = any(weight == 0 for weight in config.loss.weights.values())
     return nn.parallel.DistributedDataParallel(network, find_unused_parameters=unused)
 
 

@@ -46,6 +46,11 @@ class LossConfig(Settings):
     hu_range: float = Field(default=0.3, ge=0, description="findings where HU is out of range")
     hierarchy: float = Field(default=0.2, ge=0, description="parents below their children")
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Term -> weight; without what shapes a term."""
+        return self.model_dump(exclude={"focal_alpha", "focal_gamma", "lesion_balance"})
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
@@ -95,7 +100,7 @@ def detection_loss(
     positive = truth.label_bn >= 0
     count = share(positive.sum().float()).clamp(min=1.0)
     head = output.head
-    weights = config.model_dump()
+    weights = config.weights
     terms: dict[str, Tensor] = {}
     target = F.one_hot(truth.label_bn.clamp(min=0), head.class_logits_bnk.shape[-1])
     target = target.float() * positive[..., None]

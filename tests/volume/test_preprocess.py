@@ -83,13 +83,12 @@ def test_places_stay_where_they_are(size: tuple[int, int]) -> None:
     geometry = _plain(shape)
     y_mm, x_mm = np.meshgrid(np.arange(64), np.arange(48), indexing="ij")
     ramp = np.stack([10 * y_mm + 7 * x_mm] * 2).astype(np.int16)
-    volume = Volume(hu=ramp, geometry=geometry)
-    found = preprocess(volume, PreprocessConfig(size_yx=size))
+    found = preprocess(Volume(hu=ramp, geometry=geometry), PreprocessConfig(size_yx=size))
     assert found.hu.dtype == np.int16 and found.hu.shape == (2, *size)
     index = np.argwhere(np.ones(found.hu.shape, dtype=bool)).reshape(*found.hu.shape, 3)
     lps = found.geometry.to_lps_mm(index)
     wanted = 10 * lps[..., 1] + 7 * lps[..., 0]
-    own = volume.geometry.to_index(lps)[..., 1:]
+    own = geometry.to_index(lps)[..., 1:]
     edge = found.geometry.spacing_zyx_mm[1]
     inner = ((own > 2 * edge) & (own < np.array(shape[1:]) - 1 - 2 * edge)).all(axis=-1)
     assert inner.any()
