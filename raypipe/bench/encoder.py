@@ -87,7 +87,7 @@ def bench_encoder(
     """
     torch.manual_seed(0)
     sizes = config_for(load_graph(), size=size)
-    encoder = Encoder(sizes.resolved_encoder, in_channels=3 * sizes.context_slices).eval()
+    encoder = Encoder(sizes.encoder, in_channels=3 * sizes.context_slices).eval()
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     flops = flops_by_part(encoder)
     keep_freed_memory()  # as a detector does
@@ -114,7 +114,8 @@ def bench_encoder(
 def parts_of(encoder: Encoder) -> dict[str, nn.Module]:
     """The parts that a pass runs one after the other."""
     stages = {f"stage {i + 1}": stage for i, stage in enumerate(encoder.stages)}
-    return {"stem": encoder.stem, **stages, "out": encoder.out}
+    blocks = {"stem blocks": encoder.stem_blocks} if len(encoder.stem_blocks) else {}
+    return {"stem": encoder.stem, **blocks, **stages, "out": encoder.out}
 
 
 def flops_by_part(encoder: Encoder) -> dict[str, int]:

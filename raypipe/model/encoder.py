@@ -49,6 +49,9 @@ class EncoderConfig(Settings):
 
     stem_channels: int = Field(gt=0, description="output channels of the 7 x 7 stem")
     stem_stride: Literal[1, 2] = Field(description="1: the stem keeps the grid; 2: it halves it")
+    stem_blocks: int = Field(
+        default=0, ge=0, description="residual blocks of two 3 x 3 convolutions on the stem's grid"
+    )
     stages: tuple[StageConfig, ...] = Field(min_length=1, description="each halves the grid")
     out_channels: int = Field(gt=0, description="channels of the last, coarsest map")
     pathway_grids: tuple[int, ...] = Field(description="edges of the parallel pathways' grids")
@@ -74,8 +77,9 @@ def paper() -> EncoderConfig:
 def small() -> EncoderConfig:
     """The default for CPUs: the same structure on half the grid, about 1 M parameters."""
     return EncoderConfig(
-        stem_channels=16,
+        stem_channels=32,
         stem_stride=2,
+        stem_blocks=1,
         stages=(
             StageConfig(channels=32, layers=2, heads=2, window=8, mlp_ratio=2.0, activation="relu"),
             StageConfig(channels=96, layers=2, heads=4, window=8, mlp_ratio=3.0, activation="relu"),
@@ -92,6 +96,25 @@ def small() -> EncoderConfig:
 def activation(name: Literal["gelu", "relu"]) -> nn.Module:
     """The module of an activation's name."""
     return nn.GELU(approximate="tanh") if name == "gelu" else nn.ReLU(inplace=True)
+
+
+class StemBlock(nn.Module):
+    """A residual block on the stem's grid: lesions of a few pixels are told from vessels here.
+
+    It starts without effect, so that it can be added to a network that has been trained.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        result: Tensor = x_bchw + self.second(F.relu(self.first(x_bchw), inplace=True))
+        return result
 
 
 class WindowAttention(nn.Module):
@@ -224,6 +247,9 @@ class Encoder(nn.Module):
             in_channels, config.stem_channels, 7, stride=config.stem_stride, padding=3, bias=False
         )
         self.activation = activation(config.stages[0].activation)
+        self.stem_blocks = nn.Sequential(
+            *(StemBlock(config.stem_channels) for _ in range(config.stem_blocks))
+        )
         widths = (config.stem_channels, *(stage.channels for stage in config.stages))
         self.stages = nn.ModuleList(
             Stage(width, stage, config, IMAGE_SIZE // (config.stem_stride * 2 ** (i + 1)))
@@ -244,7 +270,7 @@ class Encoder(nn.Module):
 
     def forward(self, x_bchw: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, 256, 256) in 0..1 -> maps (B, C, H, W), finest first."""
-        x_bchw = self.activation(self.stem(x_bchw))
+        x_bchw = self.stem_blocks(self.activation(self.stem(x_bchw)))
         maps = []
         for stage in self.stages:
             x_bchw = stage(x_bchw)

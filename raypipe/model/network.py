@@ -26,9 +26,11 @@ COARSEST_STRIDE = 32
 class NetworkConfig(Settings):
     """What a checkpoint needs to be built again."""
 
-    size: Literal["small", "paper"] = Field(default="small", description="preset of the encoder")
-    encoder: EncoderConfig | None = Field(
-        default=None, description="sizes of the encoder; None takes the preset's"
+    size: Literal["small", "paper"] = Field(
+        default="small", description="preset that it was made from"
+    )
+    encoder: EncoderConfig = Field(
+        description="sizes of the encoder, told in full: a preset may change, a file does not"
     )
     labels: tuple[str, ...] = Field(min_length=1, description="findings that get boxes")
     image_labels: tuple[str, ...] = Field(description="findings that get a label for the slice")
@@ -42,13 +44,6 @@ class NetworkConfig(Settings):
         default=(), description="tissues that training tells apart cell by cell; none: no such head"
     )
     strategy: Strategy = Field(default="full", description="how knowledge enters the features")
-
-    @property
-    def resolved_encoder(self) -> EncoderConfig:
-        """The encoder's sizes."""
-        if self.encoder is not None:
-            return self.encoder
-        return encoders.small() if self.size == "small" else encoders.paper()
 
     @property
     def attribute_slices(self) -> dict[str, slice]:
@@ -68,6 +63,7 @@ def config_for(
     ancestors = [key for label in labels for key in graph.ancestors(label)]
     return NetworkConfig(
         size=size,
+        encoder=encoders.small() if size == "small" else encoders.paper(),
         labels=labels,
         image_labels=tuple(dict.fromkeys((*labels, *ancestors))),
         attributes={name: attribute.values for name, attribute in graph.attributes.items()},
@@ -106,7 +102,7 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig, graph: KnowledgeGraph) -> None:
         super().__init__()
         self.config = config
-        sizes, width = config.resolved_encoder, config.pyramid_channels
+        sizes, width = config.encoder, config.pyramid_channels
         self.encoder = Encoder(sizes, in_channels=3 * config.context_slices)
         self.first = next(i for i, s in enumerate(self.encoder.strides) if s >= FINEST_STRIDE)
         strides = list(self.encoder.strides[self.first :])

@@ -26,6 +26,7 @@ from raypipe.model.network import Network, NetworkConfig, config_for
 from raypipe.train.batches import make_batch, make_vocabulary, sample_weights
 from raypipe.train.dataset import SampleStore
 from raypipe.train.detector_config import TrainDetectorConfig
+from raypipe.train.grow import grown
 from raypipe.train.knowledge_loss import make_rules
 from raypipe.train.losses import Truth
 from raypipe.train.step import (
@@ -76,7 +77,7 @@ def network_config(config: TrainDetectorConfig) -> NetworkConfig:
         told["tissues"] = TISSUES
     if config.checkpoint_activations:
         saving = {"checkpoint_activations": True}
-        told["encoder"] = sizes.resolved_encoder.model_copy(update=saving)
+        told["encoder"] = sizes.encoder.model_copy(update=saving)
     return sizes.model_copy(update=told)
 
 
@@ -141,10 +142,9 @@ def _start_network(config: TrainDetectorConfig) -> Network:
         network = Network(network_config(config), load_graph())
     if config.init:
         tensors, _, _ = load_checkpoint(config.init)
-        for name, value in network.state_dict().items():
-            if name.startswith("tissue_head."):  # weights of users may come without it
-                tensors.setdefault(name, value)
-        check_state(tensors, network.state_dict())
+        own = network.state_dict()
+        tensors = grown(tensors, own)
+        check_state(tensors, own)
         network.load_state_dict(tensors)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

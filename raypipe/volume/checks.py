@@ -98,11 +98,11 @@ def check_ct_values(
         raise SeriesError(
             Reason.LABEL_MAP, f"{kinds} different values from {lowest} to {highest} in flat regions"
         )
-    low, high = np.percentile(sample, (0.1, 99.9))
+    low, high = _percentiles(sample, lowest, (0.1, 99.9))
     if high - low < min_range_hu and highest - lowest < 10 * min_range_hu:
         raise SeriesError(
             Reason.HU_IMPLAUSIBLE,
-            f"values span {high - low:.0f}, at least min_range_hu {min_range_hu:g} are expected",
+            f"values span {high - low}, at least min_range_hu {min_range_hu:g} are expected",
         )
     negative = np.count_nonzero(sample < 0) / sample.size
     if negative < min_negative_share:
@@ -124,6 +124,15 @@ def _sample(hu: HuArray) -> HuArray:
     per_slice = hu.shape[1] * hu.shape[2]
     step = max(1, -(-hu.size // max(_SAMPLE_VOXELS, per_slice)))
     return hu[step // 2 :: step]
+
+
+def _percentiles(sample: HuArray, lowest: int, percents: tuple[float, ...]) -> list[int]:
+    """The values below which these shares lie; counting integers is far cheaper than sorting."""
+    counted = sample.astype(np.int64).ravel()
+    counted -= lowest
+    up_to = np.cumsum(np.bincount(counted))
+    places = [percent / 100.0 * sample.size for percent in percents]
+    return [lowest + int(i) for i in np.searchsorted(up_to, places)]
 
 
 def _is_label_map(hu: HuArray, sample: HuArray) -> bool:

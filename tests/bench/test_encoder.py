@@ -26,6 +26,8 @@ def _count(encoder: Encoder) -> dict[str, int]:
     grid = 256 // config.stem_stride
     out = {"stem": grid * grid * 3 * config.stem_channels * 49}
     width = config.stem_channels
+    if config.stem_blocks:
+        out["stem blocks"] = config.stem_blocks * 2 * 9 * width**2 * grid * grid
     for i, stage in enumerate(config.stages):
         grid //= 2
         reduce = encoder.stages[i].reduce

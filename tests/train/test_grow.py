@@ -1,0 +1,54 @@
+import torch
+
+from raypipe.knowledge.graph import load_graph
+from raypipe.model.network import Network, config_for
+from raypipe.train.grow import grown
+
+
+def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same() -> None:
+    graph = load_graph()
+    torch.manual_seed(0)
+    sizes = config_for(graph)
+    encoder = sizes.encoder.model_copy(update={"stem_channels": 16, "stem_blocks": 0})
+    small = Network(sizes.model_copy(update={"encoder": encoder}), graph).eval()
+    large = Network(sizes, graph).eval()
+    large.load_state_dict(grown(small.state_dict(), large.state_dict()))
+    x_bchw = torch.rand(1, 9, 256, 256)
+    with torch.inference_mode():
+        before, after = small(x_bchw), large(x_bchw)
+        torch.testing.assert_close(after.head.class_logits_bnk, before.head.class_logits_bnk)
+        torch.testing.assert_close(after.head.box_bn4, before.head.box_bn4)
+        torch.testing.assert_close(after.image_logits, before.image_logits)
+
+
+def test_what_is_new_learns() -> None:
+    """The first step changes what reads the new channels, the second the channels themselves."""
+    graph = load_graph()
+    sizes = config_for(graph)
+    encoder = sizes.encoder.model_copy(update={"stem_channels": 16, "stem_blocks": 0})
+    small = Network(sizes.model_copy(update={"encoder": encoder}), graph)
+    large = Network(sizes, graph)
+    state = grown(small.state_dict(), large.state_dict())
+    start = {name: value.clone() for name, value in state.items()}
+    large.load_state_dict(start)
+    steps = torch.optim.AdamW(large.parameters())
+    for _ in range(2):
+        steps.zero_grad()
+        large(torch.rand(1, 9, 64, 64)).head.class_logits_bnk.square().mean().backward()
+        steps.step()
+    now = large.state_dict()
+    for name in (
+        "encoder.stem.weight",
+        "encoder.stem_blocks.0.first.weight",
+        "encoder.stem_blocks.0.second.weight",
+    ):
+        changed = (now[name] - start[name])[16:].abs().amax(dim=(1, 2, 3))
+        assert (changed > 0).all(), name
+
+
+def test_weights_that_fit_stay_as_they_are() -> None:
+    state = Network(config_for(load_graph()), load_graph()).state_dict()
+    other = {name: torch.zeros_like(value) for name, value in state.items()}
+    result = grown(state, other)
+    assert result.keys() == state.keys()
+    assert all(torch.equal(result[name], value) for name, value in state.items())
