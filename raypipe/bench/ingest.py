@@ -179,39 +179,48 @@ def _times(
     ref: SeriesRef, folder: Path, repeats: int, on_step: Callable[[str], None]
 ) -> SeriesTimes:
     paths = [Path(i.uri) for i in ref.instances]
-    name, out = paths[0].parent.name, Path(tempfile.mkdtemp(dir=folder))
-    tools: dict[str, Callable[[], Any]] = {
-        OURS: lambda: ours(ref, ArchiveConfig()),
-        OURS_FILE: lambda: to_file(ours(ref, ArchiveConfig()), out / "ours.nii"),
-        "dcm2niix": lambda: by_dcm2niix(paths[0].parent, out),
-        "SimpleITK": lambda: by_simple_itk(paths),
-        "dicom2nifti": lambda: by_dicom2nifti(paths[0].parent, out / "dicom2nifti.nii"),
+    name, source = paths[0].parent.name, paths[0].parent
+    tools: dict[str, Callable[[Path], Any]] = {
+        OURS: lambda _: ours(ref, ArchiveConfig()),
+        OURS_FILE: lambda out: to_file(ours(ref, ArchiveConfig()), out / "ours.nii"),
+        "dcm2niix": lambda out: by_dcm2niix(source, out),
+        "SimpleITK": lambda _: by_simple_itk(paths),
+        "dicom2nifti": lambda out: by_dicom2nifti(source, out / "dicom2nifti.nii"),
     }
     times = []
     for tool, work in tools.items():
         on_step(f"{tool} on {name}")
-        times.append(_time(tool, work, paths, repeats))
-    volume = ours(ref, ArchiveConfig())
+        times.append(_time(tool, partial(_into_new_folder, work, folder), paths, repeats))
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        by_dcm2niix(source, Path(out))
+        same = same_voxels(ours(ref, ArchiveConfig()), Path(out))
     return SeriesTimes(
         name=name,
         slices=len(paths),
         megabytes=sum(path.stat().st_size for path in paths) / 1e6,
         times=tuple(times),
-        same_voxels=same_voxels(volume, out),
+        same_voxels=same,
     )
 
 
-def _time(tool: str, work: Callable[[], Any], paths: Sequence[Path], repeats: int) -> ToolTime:
+def _into_new_folder(work: Callable[[Path], Any], folder: Path) -> float:
+    """Seconds of a tool that overwrites nothing: many file systems wait for the disk there."""
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        return _seconds(partial(work, Path(out)))
+
+
+def _time(tool: str, work: Callable[[], float], paths: Sequence[Path], repeats: int) -> ToolTime:
+    """Time a tool that tells its seconds."""
     try:
         work()  # imports, and the files into the page cache
     except Exception as error:  # noqa: BLE001 - a peer may refuse a series in any way
         told = type(error).__name__
         return ToolTime(tool=tool, warm_s=None, warm_runs_s=(), cold_s=None, problem=told)
-    warm = tuple(_seconds(work) for _ in range(repeats))
+    warm = tuple(work() for _ in range(repeats))
     cold = []
     for _ in range(min(3, repeats)):
         _forget(paths)
-        cold.append(_seconds(work))
+        cold.append(work())
     return ToolTime(
         tool=tool,
         warm_s=statistics.median(warm),
@@ -267,7 +276,9 @@ def _read_all(
     def read(number: int) -> None:
         volume = ours(series[number % len(series)], ArchiveConfig())
         if end == OURS_FILE:
-            to_file(volume, folder / f"{number}.nii")
+            path = folder / f"{number}.nii"
+            to_file(volume, path)
+            path.unlink()  # before it goes to the disk; this counts as our time
 
     list(loaders.map(read, range(_ROUNDS * len(series))))
 
