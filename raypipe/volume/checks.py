@@ -16,7 +16,7 @@ _RUN = 2
 """So many equal wide gaps in a row were planned; fewer are missing slices."""
 _WIDE = 1.5
 _COMMON_SHARE = 0.1
-_SAMPLE_VOXELS = 2_000_000
+_SAMPLE_VOXELS = 4_000_000
 
 
 @dataclass(frozen=True, kw_only=True)

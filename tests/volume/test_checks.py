@@ -92,6 +92,16 @@ def test_values_without_a_scale() -> None:
     )  # air alone
 
 
+def test_rare_voxels_make_no_range() -> None:
+    """One voxel in 2,000 lies above the 99.9 percentile, one in 200 does not."""
+    flat = np.random.default_rng(2).normal(0, 5, (10, 50, 40))
+    rare, common = flat.copy(), flat.copy()
+    rare.reshape(-1)[::2000] = 300.0
+    common.reshape(-1)[::200] = 300.0
+    assert outcome(rare) is Reason.HU_IMPLAUSIBLE
+    assert outcome(common) is None
+
+
 def test_the_check_can_be_turned_off() -> None:
     geometry = Geometry(shape_zyx=(2, 4, 4), affine_zyx_to_lps=np.eye(4))
     volume = Volume(hu=np.ones((2, 4, 4), dtype=np.int16), geometry=geometry)
