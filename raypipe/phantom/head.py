@@ -153,7 +153,11 @@ def _paint_cerebellum(canvas: Canvas, hu: dict[str, float], region: Region, insi
     stem, radii = spline([(0, 4, -14), (0, 7, -28), (0, 14, -48), (0, 20, -80)], [12, 14, 12, 9])
     tube = canvas.tube(moved(stem[4:], 0, 1, 0), radii[4:] + 3.5)
     if tube is not None:
-        cistern = np.maximum(tube.distance, inside[_inner(region, tube.region)])
+        near = inside[_inner(region, tube.region)]
+        wanted = tube.distance.shape
+        short = [(0, want - have) for want, have in zip(wanted, near.shape, strict=True)]
+        # far outside the brain where the tube reaches beyond its region
+        cistern = np.maximum(tube.distance, np.pad(near, short, constant_values=9.0))
         canvas.paint(tube.region, cistern, hu["csf"] + 2, Organ.CSF)
     canvas.paint_tube(stem, radii, hu["white"] + 3, Organ.BRAIN)
 
