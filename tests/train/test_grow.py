@@ -5,13 +5,17 @@ from raypipe.model.network import Network, config_for
 from raypipe.train.grow import grown
 
 
-def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same() -> None:
-    graph = load_graph()
+def networks() -> tuple[Network, Network]:
+    """One with a narrower stem and no block behind it, and the preset."""
     torch.manual_seed(0)
+    graph = load_graph()
     sizes = config_for(graph)
     encoder = sizes.encoder.model_copy(update={"stem_channels": 16, "stem_blocks": 0})
-    small = Network(sizes.model_copy(update={"encoder": encoder}), graph).eval()
-    large = Network(sizes, graph).eval()
+    return Network(sizes.model_copy(update={"encoder": encoder}), graph), Network(sizes, graph)
+
+
+def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same() -> None:
+    small, large = (network.eval() for network in networks())
     large.load_state_dict(grown(small.state_dict(), large.state_dict()))
     x_bchw = torch.rand(1, 9, 256, 256)
     with torch.inference_mode():
@@ -23,11 +27,7 @@ def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same(
 
 def test_what_is_new_learns() -> None:
     """The first step changes what reads the new channels, the second the channels themselves."""
-    graph = load_graph()
-    sizes = config_for(graph)
-    encoder = sizes.encoder.model_copy(update={"stem_channels": 16, "stem_blocks": 0})
-    small = Network(sizes.model_copy(update={"encoder": encoder}), graph)
-    large = Network(sizes, graph)
+    small, large = networks()
     state = grown(small.state_dict(), large.state_dict())
     start = {name: value.clone() for name, value in state.items()}
     large.load_state_dict(start)
