@@ -30,7 +30,7 @@ _OF_ONE_OBJECT = (0x00020000, 0x00020003)
 _IMPLICIT = b"1.2.840.10008.1.2"
 _NOT_EXPLICIT_LITTLE = (_IMPLICIT, b"1.2.840.10008.1.2.2", b"1.2.840.10008.1.2.1.99")
 _TAG_LENGTH = struct.Struct("<HHI")
-_SHORT_LENGTH = struct.Struct("<H")
+_TAG_VR_LENGTH = struct.Struct("<HH2sH")
 _LONG_LENGTH = struct.Struct("<I")
 
 
@@ -109,16 +109,17 @@ def _meta(content: bytes) -> tuple[bytes, bytes, int]:
 
 def _element(content: bytes, at: int, *, implicit: bool) -> tuple[int, int, int]:
     """Tag, and begin and end of the value, of the element at an offset."""
-    group, element, length = _TAG_LENGTH.unpack_from(content, at)
-    tag, start, vr = group << 16 | element, at + 8, b""
-    if not implicit:
-        vr = content[at + 4 : at + 6]
-        if vr in _SHORT_VRS:
-            length = _SHORT_LENGTH.unpack_from(content, at + 6)[0]
-        elif vr in _LONG_VRS:
-            length, start = _LONG_LENGTH.unpack_from(content, at + 8)[0], at + 12
-        else:
+    start = at + 8
+    if implicit:
+        group, element, length = _TAG_LENGTH.unpack_from(content, at)
+        vr = b""
+    else:
+        group, element, vr, length = _TAG_VR_LENGTH.unpack_from(content, at)
+        if vr in _LONG_VRS:
+            length, start = _LONG_LENGTH.unpack_from(content, start)[0], at + 12
+        elif vr not in _SHORT_VRS:
             raise _IrregularError
+    tag = group << 16 | element
     if tag in _PIXELS:
         return tag, start, start
     if length == _UNDEFINED:

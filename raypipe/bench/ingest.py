@@ -48,7 +48,7 @@ from raypipe.types import Kind, SeriesRef
 
 OURS, OURS_FILE = "raypipe, to memory", "raypipe, to .nii"
 PEERS = ("dcm2niix", "SimpleITK", "dicom2nifti")
-_ROUNDS = 20
+_ROUNDS = 40
 """How often all loaders go through the folder: a loader that waits at its end counts once."""
 
 

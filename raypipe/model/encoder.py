@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own short name
 from torch.utils.checkpoint import checkpoint
 
+from raypipe.model.residual import residual_blocks
 from raypipe.settings import Settings
 
 IMAGE_SIZE = 256
@@ -75,17 +76,16 @@ def paper() -> EncoderConfig:
 
 
 def small() -> EncoderConfig:
-    """The default for CPUs: the same structure on half the grid, about 1 M parameters."""
+    """The default for CPUs: the same structure on half the grid."""
     return EncoderConfig(
         stem_channels=32,
         stem_stride=2,
-        stem_blocks=1,
-        stages=(
-            StageConfig(channels=32, layers=2, heads=2, window=8, mlp_ratio=2.0, activation="relu"),
-            StageConfig(channels=96, layers=2, heads=4, window=8, mlp_ratio=3.0, activation="relu"),
+        stem_blocks=2,
+        stages=tuple(
             StageConfig(
-                channels=160, layers=2, heads=5, window=8, mlp_ratio=3.0, activation="relu"
-            ),
+                channels=c, layers=3, heads=heads, window=8, mlp_ratio=ratio, activation="relu"
+            )
+            for c, heads, ratio in ((32, 2, 2.0), (96, 4, 3.0), (160, 5, 3.0))
         ),
         out_channels=192,
         pathway_grids=(32, 16, 8),
@@ -96,25 +96,6 @@ def small() -> EncoderConfig:
 def activation(name: Literal["gelu", "relu"]) -> nn.Module:
     """The module of an activation's name."""
     return nn.GELU(approximate="tanh") if name == "gelu" else nn.ReLU(inplace=True)
-
-
-class StemBlock(nn.Module):
-    """A residual block on the stem's grid: lesions of a few pixels are told from vessels here.
-
-    It starts without effect, so that it can be added to a network that has been trained.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        for parameter in self.second.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x_bchw: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same."""
-        result: Tensor = x_bchw + self.second(F.relu(self.first(x_bchw), inplace=True))
-        return result
 
 
 class WindowAttention(nn.Module):
@@ -247,9 +228,8 @@ class Encoder(nn.Module):
             in_channels, config.stem_channels, 7, stride=config.stem_stride, padding=3, bias=False
         )
         self.activation = activation(config.stages[0].activation)
-        self.stem_blocks = nn.Sequential(
-            *(StemBlock(config.stem_channels) for _ in range(config.stem_blocks))
-        )
+        # lesions of a few pixels are told from vessels here
+        self.stem_blocks = residual_blocks(config.stem_channels, config.stem_blocks)
         widths = (config.stem_channels, *(stage.channels for stage in config.stages))
         self.stages = nn.ModuleList(
             Stage(width, stage, config, IMAGE_SIZE // (config.stem_stride * 2 ** (i + 1)))

@@ -36,6 +36,9 @@ class NetworkConfig(Settings):
     image_labels: tuple[str, ...] = Field(description="findings that get a label for the slice")
     attributes: dict[str, tuple[str, ...]] = Field(description="attribute -> values, in order")
     pyramid_channels: int = Field(default=64, gt=0, multiple_of=8, description="width of a level")
+    pyramid_blocks: int = Field(
+        default=0, ge=0, description="residual blocks of two 3 x 3 convolutions on every level"
+    )
     node_channels: int = Field(default=64, gt=0, description="width of a graph node")
     context_slices: Literal[1, 3] = Field(
         default=1, description="3: the network also sees the slices below and above"
@@ -68,6 +71,7 @@ def config_for(
         image_labels=tuple(dict.fromkeys((*labels, *ancestors))),
         attributes={name: attribute.values for name, attribute in graph.attributes.items()},
         pyramid_channels=64 if size == "small" else 256,
+        pyramid_blocks=1 if size == "small" else 0,
         node_channels=64 if size == "small" else 256,
         context_slices=3 if size == "small" else 1,
     )
@@ -111,7 +115,9 @@ class Network(nn.Module):
             strides.append(strides[-1] * 2)
             extra += 1
         self.strides = tuple(strides)
-        self.pyramid = FeaturePyramid(self.encoder.channels[self.first :], width, extra)
+        self.pyramid = FeaturePyramid(
+            self.encoder.channels[self.first :], width, extra, config.pyramid_blocks
+        )
         self.nodes: GraphEncoder | FreeSlots | None = None
         if config.strategy != "base":
             table = node_table(graph, config.labels)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own short name
 
+from raypipe.model.residual import residual_blocks
+
 
 class Pyramid(NamedTuple):
     """The pyramid's result, finest level first."""
@@ -93,9 +95,12 @@ class FeaturePyramid(nn.Module):
         in_channels: channels of the encoder's maps that enter, finest first.
         channels: width of every level.
         extra_levels: coarser levels to add by strided convolution.
+        blocks: residual blocks on every level, before its attention.
     """
 
-    def __init__(self, in_channels: Sequence[int], channels: int, extra_levels: int) -> None:
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, extra_levels: int, blocks: int = 0
+    ) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(Pointwise(c, channels) for c in in_channels)
         self.extra = nn.ModuleList(
@@ -103,6 +108,7 @@ class FeaturePyramid(nn.Module):
         )
         levels = len(in_channels) + extra_levels
         self.smooth = nn.ModuleList(Separable(channels) for _ in range(levels))
+        self.blocks = nn.ModuleList(residual_blocks(channels, blocks) for _ in range(levels))
         self.whole = GlobalAttention(channels)
         self.attention = nn.ModuleList(
             LevelAttention(channels, coarsest=level == levels - 1) for level in range(levels)
@@ -122,6 +128,7 @@ class FeaturePyramid(nn.Module):
             size = (levels[i].shape[2], levels[i].shape[3])
             levels[i] = levels[i] + F.interpolate(levels[i + 1], size=size, mode="nearest")
         levels = [smooth(level) for smooth, level in zip(self.smooth, levels, strict=True)]
+        levels = [block(level) for block, level in zip(self.blocks, levels, strict=True)]
         context_bc = self.whole(levels[-1])
         maps: list[Tensor] = [context_bc] * len(levels)
         attention: list[Tensor] = [context_bc] * len(levels)
