@@ -153,22 +153,22 @@ def _paint_cerebellum(canvas: Canvas, hu: dict[str, float], region: Region, insi
     stem, radii = spline([(0, 4, -14), (0, 7, -28), (0, 14, -48), (0, 20, -80)], [12, 14, 12, 9])
     tube = canvas.tube(moved(stem[4:], 0, 1, 0), radii[4:] + 3.5)
     if tube is not None:
-        near = inside[_inner(region, tube.region)]
-        wanted = tube.distance.shape
-        short = [(0, want - have) for want, have in zip(wanted, near.shape, strict=True)]
-        # far outside the brain where the tube reaches beyond its region
-        cistern = np.maximum(tube.distance, np.pad(near, short, constant_values=9.0))
+        cistern = np.maximum(tube.distance, _part(inside, region, tube.region))
         canvas.paint(tube.region, cistern, hu["csf"] + 2, Organ.CSF)
     canvas.paint_tube(stem, radii, hu["white"] + 3, Organ.BRAIN)
 
 
-def _inner(outer: Region, inner: Region) -> tuple[slice, slice, slice]:
-    """Where a region lies inside another that holds it (clipped to it)."""
-    z, y, x = (
-        slice(max(0, i.start - o.start), max(0, i.start - o.start) + i.stop - i.start)
-        for o, i in zip(outer.fine, inner.fine, strict=True)
-    )
-    return (z, y, x)
+def _part(distance: Array, whole: Region, wanted: Region) -> Array:
+    """A distance on another region; 9 mm where that reaches beyond the one it is known on."""
+    part = np.full([s.stop - s.start for s in wanted.fine], 9.0, np.float32)
+    known, at = [], []
+    for have, want in zip(whole.fine, wanted.fine, strict=True):
+        start = max(have.start, want.start)
+        stop = max(start, min(have.stop, want.stop))
+        known.append(slice(start - have.start, stop - have.start))
+        at.append(slice(start - want.start, stop - want.start))
+    part[tuple(at)] = distance[tuple(known)]
+    return part
 
 
 def _paint_fluid(canvas: Canvas, hu: dict[str, float], atrophy: float) -> None:

@@ -10,7 +10,6 @@ from raypipe.knowledge.graph import load_graph
 from raypipe.model.network import config_for
 from raypipe.phantom import PhantomSpec, make_phantom
 from raypipe.train.batches import AugmentConfig, make_batch, make_vocabulary, sample_weights
-from raypipe.train.calibrate import whole_series
 from raypipe.train.dataset import SampleStore, on_grid, slice_samples, write_store
 from raypipe.train.synthesis import SynthesisConfig, draw_spec, make_store
 from raypipe.train.targets import make_grid
@@ -196,8 +195,3 @@ def test_specs_vary_and_repeat() -> None:
 def test_a_missing_store_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="build the data set first"):
         SampleStore(tmp_path)
-
-
-def test_a_head_whose_brain_stem_leaves_the_brains_region_is_made() -> None:
-    (filled,) = whole_series(SynthesisConfig(phantom_series=1, seed=970_137))
-    assert filled.volume.hu.shape == (40, 256, 256)
