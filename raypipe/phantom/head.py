@@ -160,7 +160,7 @@ def _paint_cerebellum(canvas: Canvas, hu: dict[str, float], region: Region, insi
 
 def _part(distance: Array, whole: Region, wanted: Region) -> Array:
     """A distance on another region; 9 mm where that reaches beyond the one it is known on."""
-    part = np.full([s.stop - s.start for s in wanted.fine], 9.0, np.float32)
+    part = np.full(wanted.shape, 9.0, np.float32)
     known, at = [], []
     for have, want in zip(whole.fine, wanted.fine, strict=True):
         start = max(have.start, want.start)
