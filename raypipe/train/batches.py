@@ -7,7 +7,7 @@ Shape suffixes: B slices, Z a slice and its neighbours, H W pixels, N cells, M b
 A attributes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -231,7 +231,10 @@ def cell_hu(hu_bhw: Tensor, grid: Grid) -> Tensor:
 
 
 def sample_weights(
-    store: SampleStore, vocabulary: Vocabulary, empty_share: float | None = None
+    store: SampleStore,
+    vocabulary: Vocabulary,
+    empty_share: float | None = None,
+    label_weights: Mapping[str, float] | None = None,
 ) -> NDArray[np.float64]:
     """How often each slice is drawn: rare labels more often.
 
@@ -240,12 +243,15 @@ def sample_weights(
         vocabulary: of the network.
         empty_share: of the slices drawn, how many hold no lesion; None: an empty slice counts as
             much as one with the commonest label.
+        label_weights: how much oftener slices with a label are drawn than its rarity asks for.
     """
     counts = np.zeros(len(vocabulary.labels))
     for label in store.labels:
         if str(label) in vocabulary.labels:
             counts[vocabulary.labels[str(label)]] += 1
     rarity = counts.max() / np.maximum(counts, 1.0)
+    for label, weight in (label_weights or {}).items():
+        rarity[vocabulary.labels[label]] *= weight
     weights = np.ones(len(store))
     empty = np.zeros(len(store), dtype=bool)
     for i in range(len(store)):

@@ -5,8 +5,9 @@ In: keyword arguments or YAML. Out: a frozen config. Does not know: how training
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from raypipe.knowledge.graph import load_graph
 from raypipe.model.enhancement import Strategy
 from raypipe.train.batches import AugmentConfig
 from raypipe.train.losses import LossConfig
@@ -52,6 +53,11 @@ class TrainDetectorConfig(SliceRunConfig):
         description="share of the drawn slices that hold no lesion; null: each is drawn as often "
         "as a slice with the commonest label",
     )
+    label_weights: dict[str, float] = Field(
+        default={},
+        description="label -> how much oftener its slices are drawn than others': above 1 for what "
+        "the network finds worst; all labels are drawn alike where none is told",
+    )
     steps: int = Field(default=3000, gt=0, description="optimiser steps")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
     warmup_share: float = Field(default=0.1, gt=0, lt=1, description="share of steps that rise")
@@ -73,3 +79,14 @@ class TrainDetectorConfig(SliceRunConfig):
     patience: int = Field(
         default=10, gt=0, description="checkpoints without a better mAP before it stops early"
     )
+
+    @field_validator("label_weights")
+    @classmethod
+    def _known_labels(cls, told: dict[str, float]) -> dict[str, float]:
+        labels = load_graph().detected
+        for label, weight in told.items():
+            if label not in labels:
+                raise ValueError(f"{label!r} is no finding that gets boxes: {', '.join(labels)}")
+            if weight <= 0:
+                raise ValueError(f"{label}: {weight:g} must be above 0")
+        return told

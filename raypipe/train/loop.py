@@ -182,7 +182,7 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Truth]]:
     """This worker's part of every global batch, made one step ahead in a thread."""
     vocabulary = make_vocabulary(load_graph(), sizes)
-    weights = sample_weights(store, vocabulary, config.empty_share)
+    weights = sample_weights(store, vocabulary, config.empty_share, config.label_weights)
     part = config.batch_slices // place.world
 
     def make(step: int) -> tuple[Tensor, Truth]:

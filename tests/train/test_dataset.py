@@ -185,6 +185,18 @@ def test_empty_slices_are_drawn_as_often_as_told(
     np.testing.assert_allclose(told[~empty] * plain[~empty].sum() / (1.0 - share), plain[~empty])
 
 
+def test_a_label_is_drawn_oftener_by_its_weight(store: SampleStore) -> None:
+    plain = sample_weights(store, VOCABULARY)
+    label = str(store.labels[0])
+    told = sample_weights(store, VOCABULARY, label_weights={label: 3.0})
+    ratio = told / plain
+    with_label = np.array([label in store[i].labels for i in range(len(store))])
+    alone = np.array([set(store[i].labels) == {label} for i in range(len(store))])
+    assert alone.any() and not with_label.all()
+    np.testing.assert_allclose(ratio[alone], 3.0 * ratio[~with_label].min())
+    np.testing.assert_allclose(ratio[~with_label], ratio[~with_label].min())
+
+
 def test_specs_vary_and_repeat() -> None:
     config = SynthesisConfig()
     specs = [draw_spec(seed, config) for seed in range(40)]
