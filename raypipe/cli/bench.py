@@ -1,6 +1,7 @@
 """`raypipe bench`: benchmarks that print ratios and write JSON.
 
-In: sizes. Out: a table, and JSON where asked for. Does not know: how anything is measured.
+In: sizes. Out: a table, and JSON and a figure where asked for.
+Does not know: how anything is measured.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ from raypipe.cli import (
     bench_model,
     bench_prefix,
     bench_reports,
+    bench_scale,
     bench_serve,
     bench_training,
 )
-from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
+from raypipe.cli.options import (
+    ConfigFile,
+    FigureFile,
+    JsonFile,
+    Overrides,
+    draw,
+    save_json,
+    working_folder,
+)
 
 if TYPE_CHECKING:
     from raypipe.bench.lesions import LesionBenchResult
@@ -33,6 +43,8 @@ app.command("ct-kidney")(bench_training.ct_kidney)
 app.command("openi")(bench_reports.openi)
 app.command("reports")(bench_reports.reports)
 app.command("serve")(bench_serve.serve)
+app.command("scale")(bench_scale.scale)
+app.command("start")(bench_scale.start)
 app.command("prefix")(bench_prefix.prefix)
 
 Folder = Annotated[
@@ -54,6 +66,7 @@ def pipeline(
     ] = None,
     folder: Folder = None,
     json: JsonFile = None,
+    figure: FigureFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -65,6 +78,7 @@ def pipeline(
         PYTHONPATH=out/peers raypipe bench pipeline --series 48 --set report.engine=template
             --set run.detect.min_size=2 --peer dataloader --peer daft --peer spark
     """
+    from raypipe.bench.figures import pipeline_figure
     from raypipe.bench.pipeline import bench_pipeline
     from raypipe.cli.display import show_pipeline_bench
     from raypipe.config import load_config
@@ -80,6 +94,7 @@ def pipeline(
         )
     show_pipeline_bench(result)
     save_json(result, json)
+    draw(lambda: pipeline_figure(result), figure)
 
 
 @app.command()
@@ -90,10 +105,12 @@ def memory(
     pixels: Pixels = 256,
     folder: Folder = None,
     json: JsonFile = None,
+    figure: FigureFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Memory of a long job beside that of a short one, and the cost per series of both."""
+    from raypipe.bench.figures import memory_figure
     from raypipe.bench.memory import bench_memory
     from raypipe.cli.display import show_memory_bench
     from raypipe.config import load_config
@@ -107,6 +124,7 @@ def memory(
         )
     show_memory_bench(result)
     save_json(result, json)
+    draw(lambda: memory_figure(result), figure)
 
 
 @app.command()
@@ -151,8 +169,8 @@ def lesions(
         typer.Option(help="Folder or s3:// of real CT to insert lesions in; may be repeated."),
     ] = None,
     insertions: Annotated[int, typer.Option(min=1, help="Fillings of each real CT.")] = 4,
-    figure: Annotated[Path | None, typer.Option(help="Draw the result (.png, .pdf).")] = None,
     json: JsonFile = None,
+    figure: FigureFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:

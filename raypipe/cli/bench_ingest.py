@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import JsonFile, save_json, working_folder
+from raypipe.cli.options import FigureFile, JsonFile, draw, save_json, working_folder
 
 if TYPE_CHECKING:
     from raypipe.bench.ingest import IngestResult
@@ -24,16 +24,19 @@ def ingest(
     ),
     folder: Annotated[Path | None, typer.Option(help="Empty working folder.")] = None,
     json: JsonFile = None,
+    figure: FigureFile = None,
 ) -> None:
     """Read DICOM series against dcm2niix, SimpleITK and dicom2nifti; index many small files."""
     from rich.console import Console
 
+    from raypipe.bench.figures import ingest_figure
     from raypipe.bench.ingest import bench_ingest
 
     with working_folder(folder) as work, Console(stderr=True).status("indexing") as status:
         result = bench_ingest(data, work, repeats=repeats, files=files, on_step=status.update)
     _show(result)
     save_json(result, json)
+    draw(lambda: ingest_figure(result), figure)
 
 
 def _show(result: IngestResult) -> None:
@@ -83,11 +86,13 @@ def preprocess(
     pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each tool.")] = 7,
     json: JsonFile = None,
+    figure: FigureFile = None,
 ) -> None:
     """THE preprocessing against MONAI and SimpleITK: same grid, three HU windows, one thread."""
     from rich.console import Console
     from rich.table import Table
 
+    from raypipe.bench.figures import preprocess_figure
     from raypipe.bench.preprocess import bench_preprocess
 
     result = bench_preprocess((slices, pixels, pixels), repeats)
@@ -103,3 +108,4 @@ def preprocess(
         )
     Console().print(table)
     save_json(result, json)
+    draw(lambda: preprocess_figure(result), figure)

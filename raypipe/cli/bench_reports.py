@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
+from raypipe.cli.options import (
+    ConfigFile,
+    FigureFile,
+    JsonFile,
+    Overrides,
+    draw,
+    save_json,
+    working_folder,
+)
 
 if TYPE_CHECKING:
     from raypipe.bench.openi import OpeniResult
@@ -107,12 +115,14 @@ def reports(
         Path | None, typer.Option("--folder", help="For logs; a temporary one by default.")
     ] = None,
     json: JsonFile = None,
+    figure: FigureFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
     """Tokens per second beside bare vLLM, transformers and ray.data.llm on the same requests."""
     from rich.console import Console
 
+    from raypipe.bench.figures import reports_figure
     from raypipe.bench.reports import bench_reports, peers_named
     from raypipe.config import load_config
 
@@ -128,6 +138,7 @@ def reports(
         )
     _show_reports(result)
     save_json(result, json)
+    draw(lambda: reports_figure(result), figure)
 
 
 def _show_reports(result: ReportsBenchResult) -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import ConfigFile, JsonFile, Overrides, save_json, working_folder
+from raypipe.cli.options import (
+    ConfigFile,
+    FigureFile,
+    JsonFile,
+    Overrides,
+    draw,
+    save_json,
+    working_folder,
+)
 
 if TYPE_CHECKING:
     from raypipe.bench.serve import ServeBenchResult
@@ -29,6 +37,7 @@ def serve(
         Path | None, typer.Option(help="Empty working folder; a temporary one by default.")
     ] = None,
     json: JsonFile = None,
+    figure: FigureFile = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
 ) -> None:
@@ -38,6 +47,7 @@ def serve(
     """
     from rich.console import Console
 
+    from raypipe.bench.figures import serve_figure
     from raypipe.bench.serve import ServeBenchConfig, bench_serve
     from raypipe.config import load_settings
     from raypipe.serve.config import ServeConfig
@@ -59,6 +69,7 @@ def serve(
         )
     _show(result)
     save_json(result, json)
+    draw(lambda: serve_figure(result), figure)
 
 
 def _show(result: ServeBenchResult) -> None:

@@ -1,9 +1,9 @@
-"""Options that several commands share, and what --folder and --json do."""
+"""Options that several commands share, and what --folder, --json and --figure do."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from pydantic import BaseModel
 
 ConfigFile = Annotated[
@@ -28,6 +29,10 @@ JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file.")
 ]
 
+FigureFile = Annotated[
+    Path | None, typer.Option("--figure", help="Draw the result (.png, .pdf, .svg).")
+]
+
 
 @contextmanager
 def working_folder(given: Path | None) -> Iterator[Path]:
@@ -38,6 +43,14 @@ def working_folder(given: Path | None) -> Iterator[Path]:
     made = Path(mkdtemp(prefix="raypipe-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
+
+
+def draw(figure: Callable[[], Figure], path: Path | None) -> None:
+    """Draw a figure where --figure names a file."""
+    if path is not None:
+        from raypipe.evaluate.plot_style import save_figure
+
+        save_figure(figure(), path)
 
 
 def save_json(result: BaseModel, path: Path | None) -> None:
