@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def scale(
-    nodes: Annotated[str, typer.Option(help="Numbers of nodes, parted by commas.")] = "1,2,4",
+    nodes: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Number of nodes; may be repeated. 1, 2 and 4 if none."),
+    ] = None,
     series: Annotated[int, typer.Option(min=8, help="Phantom series of a job.")] = 64,
     slices: Annotated[int, typer.Option(min=1, help="Slices of a series.")] = 16,
     pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 256,
@@ -66,7 +69,7 @@ def scale(
         result = bench_scale(
             work,
             load_config(config, overrides or ()),
-            nodes=tuple(int(count) for count in nodes.split(",")),
+            nodes=sorted(set(nodes or (1, 2, 4))),
             series=series,
             shape_zyx=(slices, pixels, pixels),
             runs=runs,
