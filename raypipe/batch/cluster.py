@@ -53,12 +53,17 @@ def told_by_worker(error: BaseException) -> RaypipeError | None:
     return RaypipeError(message) if name != ConfigError.__name__ else ConfigError(message)
 
 
-def _local_options(run: RunConfig) -> dict[str, Any]:
+def prepare_ray() -> None:
+    """Heaps, logs and events of a Ray that is started on this machine next."""
     share_heaps()
     # Ray warns of every actor of Ray Data that its arguments could get lost; they cannot here.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # What every task did is written down for a dashboard, which this Ray does not have.
     os.environ.setdefault("RAY_task_events_report_interval_ms", "0")
+
+
+def _local_options(run: RunConfig) -> dict[str, Any]:
+    prepare_ray()
     # The actors' logical CPUs come on top of the real ones: they mostly wait for each other, and
     # counting them against the loaders would leave cores idle.
     cores = usable_cores()

@@ -11,8 +11,6 @@ median counts.
 
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import psutil
@@ -23,6 +21,7 @@ from raypipe.archive.index import build_index
 from raypipe.batch.cluster import start_ray
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
+from raypipe.bench.new_process import in_new_process
 from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
 from raypipe.phantom import write_bulk_archive
@@ -102,9 +101,8 @@ def _runs(
     build_index(str(folder / "archive"), source, config.index)
     runs = []
     for i in range(times):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            told = (source, str(folder / f"results-{i}"), config, series)
-            runs.append(alone.submit(_run, *told).result())
+        told = (source, str(folder / f"results-{i}"), config, series)
+        runs.append(in_new_process(_run, *told))
     return runs
 
 

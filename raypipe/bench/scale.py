@@ -17,10 +17,8 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,12 @@ import psutil
 import ray
 from pydantic import Field
 
-from raypipe.allocator import share_heaps
 from raypipe.archive.index import build_index
+from raypipe.batch.cluster import prepare_ray
 from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
 from raypipe.bench.machine import machine
+from raypipe.bench.new_process import in_new_process
 from raypipe.bench.pipeline_peers import one_thread
 from raypipe.bench.shares import cpu_share, started_in
 from raypipe.bench.steady import run_steady, seconds_of
@@ -141,8 +140,7 @@ def bench_scale(
         for count in nodes:
             on_step(f"{count} nodes, {i + 1} of {runs}")
             told = (source, str(folder / f"results-{count}-{i}"), config, count, cores)
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                done.append(alone.submit(_run, *told).result())
+            done.append(in_new_process(_run, *told))
     times = node_times(done)
     return ScaleResult(
         series=series,
@@ -258,8 +256,7 @@ def _cluster(
     """Its address, and the processes of which there is one however many nodes there are."""
     from ray.cluster_utils import Cluster
 
-    share_heaps()
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # as where a job starts Ray itself
+    prepare_ray()  # as where a job starts it
     run = config.run
     # room for an actor of each pool and a loader, and for Ray Data's own actor on any node
     cpus = math.ceil(run.detect.cpus + run.describe.cpus + run.load.cpus + 1.0)

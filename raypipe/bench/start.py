@@ -4,23 +4,22 @@ In: a config. Out: seconds from the command to the first finished series: of a j
 Ray start with it (cold), of the next job of the same process, which finds both there but loads
 networks and engine again (warm), and of a plain loop in a process of its own.
 Does not know: what a stage does.
+
+What a child needs is imported where it is used: that belongs to the wait.
 """
 
 import statistics
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from pydantic import Field
 
 from raypipe.bench.machine import machine
+from raypipe.bench.new_process import in_new_process
 from raypipe.config import RaypipeConfig
 from raypipe.settings import Settings
-
-T = TypeVar("T")
 
 COLD, WARM, LOOP = "raypipe, cold", "raypipe, warm", "plain loop"
 
@@ -75,9 +74,10 @@ def bench_start(
     loops: list[float] = []
     for i in range(runs):
         on_step(f"loop {i + 1} of {runs}")
-        loops.append(_in_new_process(_loop, source, "", config))
+        loops.append(in_new_process(_loop, time.time(), source, config))
         on_step(f"jobs {i + 1} of {runs}")
-        jobs.append(_in_new_process(_jobs, source, str(folder / f"results-{i}"), config))
+        output = str(folder / f"results-{i}")
+        jobs.append(in_new_process(_jobs, time.time(), source, output, config))
     times = {COLD: [j.cold for j in jobs], WARM: [j.warm for j in jobs], LOOP: loops}
     return StartResult(
         slices=shape_zyx[0],
@@ -87,16 +87,6 @@ def bench_start(
         ),
         machine=machine(),
     )
-
-
-def _in_new_process(
-    work: Callable[[float, str, str, RaypipeConfig], T],
-    source: str,
-    output: str,
-    config: RaypipeConfig,
-) -> T:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        return alone.submit(work, time.time(), source, output, config).result()
 
 
 def _jobs(asked_at: float, source: str, output: str, config: RaypipeConfig) -> _First:
@@ -121,7 +111,7 @@ def _first_of_job(asked_at: float, source: str, output: str, config: RaypipeConf
     return float(min(ends)) - asked_at
 
 
-def _loop(asked_at: float, source: str, _: str, config: RaypipeConfig) -> float:
+def _loop(asked_at: float, source: str, config: RaypipeConfig) -> float:
     """The first series of a plain loop, everything loaded for it."""
     from raypipe.archive.manifest import first_row
     from raypipe.stages import Describe, Detect, Load, Prepare

@@ -6,7 +6,6 @@ Does not know: how anything is measured.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,8 +22,11 @@ from raypipe.cli import (
 from raypipe.cli.options import (
     ConfigFile,
     FigureFile,
+    Folder,
     JsonFile,
     Overrides,
+    Pixels,
+    Slices,
     draw,
     save_json,
     working_folder,
@@ -46,12 +48,6 @@ app.command("serve")(bench_serve.serve)
 app.command("scale")(bench_scale.scale)
 app.command("start")(bench_scale.start)
 app.command("prefix")(bench_prefix.prefix)
-
-Folder = Annotated[
-    Path | None, typer.Option("--folder", help="Empty working folder; a temporary one by default.")
-]
-Slices = Annotated[int, typer.Option(min=1, help="Slices of a phantom series.")]
-Pixels = Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")]
 
 
 @app.command()

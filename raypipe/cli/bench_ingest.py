@@ -5,12 +5,19 @@ In: a folder; sizes. Out: tables, and JSON where asked for. Does not know: how a
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raypipe.cli.options import FigureFile, JsonFile, draw, save_json, working_folder
+from raypipe.cli.options import (
+    FigureFile,
+    Folder,
+    JsonFile,
+    Pixels,
+    draw,
+    save_json,
+    working_folder,
+)
 
 if TYPE_CHECKING:
     from raypipe.bench.ingest import IngestResult
@@ -22,7 +29,7 @@ def ingest(
     files: Annotated[int, typer.Option(min=0, help="Small files for the index; 0: none.")] = (
         100_000
     ),
-    folder: Annotated[Path | None, typer.Option(help="Empty working folder.")] = None,
+    folder: Folder = None,
     json: JsonFile = None,
     figure: FigureFile = None,
 ) -> None:
@@ -83,7 +90,7 @@ def _show(result: IngestResult) -> None:
 
 def preprocess(
     slices: Annotated[int, typer.Option(min=1, help="Slices of the volume.")] = 60,
-    pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 512,
+    pixels: Pixels = 512,
     repeats: Annotated[int, typer.Option(min=1, help="Timed passes of each tool.")] = 7,
     json: JsonFile = None,
     figure: FigureFile = None,

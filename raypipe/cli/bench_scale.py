@@ -6,7 +6,6 @@ Does not know: how anything is measured.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +13,11 @@ import typer
 from raypipe.cli.options import (
     ConfigFile,
     FigureFile,
+    Folder,
     JsonFile,
     Overrides,
+    Pixels,
+    Slices,
     draw,
     save_json,
     working_folder,
@@ -31,8 +33,8 @@ def scale(
         typer.Option(min=1, help="Number of nodes; may be repeated. 1, 2 and 4 if none."),
     ] = None,
     series: Annotated[int, typer.Option(min=8, help="Phantom series of a job.")] = 64,
-    slices: Annotated[int, typer.Option(min=1, help="Slices of a series.")] = 16,
-    pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 256,
+    slices: Slices = 16,
+    pixels: Pixels = 256,
     runs: Annotated[int, typer.Option(min=1, help="Jobs on each number of nodes.")] = 5,
     archive_series: Annotated[
         int, typer.Option(min=1, help="Series of the archive of the model.")
@@ -44,9 +46,7 @@ def scale(
     cores_per_gpu: Annotated[
         float, typer.Option(min=0.1, help="Cores beside each GPU, for loading and preparing.")
     ] = 8.0,
-    folder: Annotated[
-        Path | None, typer.Option(help="Empty working folder; a temporary one by default.")
-    ] = None,
+    folder: Folder = None,
     json: JsonFile = None,
     figure: FigureFile = None,
     config: ConfigFile = None,
@@ -132,12 +132,10 @@ def _show_model(model: ScaleModel) -> None:
 
 
 def start(
-    slices: Annotated[int, typer.Option(min=1, help="Slices of a series.")] = 16,
-    pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 512,
+    slices: Slices = 16,
+    pixels: Pixels = 512,
     runs: Annotated[int, typer.Option(min=1, help="Starts of each.")] = 5,
-    folder: Annotated[
-        Path | None, typer.Option(help="Empty working folder; a temporary one by default.")
-    ] = None,
+    folder: Folder = None,
     json: JsonFile = None,
     figure: FigureFile = None,
     config: ConfigFile = None,

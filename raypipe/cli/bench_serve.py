@@ -5,7 +5,6 @@ In: sizes. Out: tables, and JSON where asked for. Does not know: how anything is
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +12,11 @@ import typer
 from raypipe.cli.options import (
     ConfigFile,
     FigureFile,
+    Folder,
     JsonFile,
     Overrides,
+    Pixels,
+    Slices,
     draw,
     save_json,
     working_folder,
@@ -26,16 +28,14 @@ if TYPE_CHECKING:
 
 def serve(
     series: Annotated[int, typer.Option(min=1, help="Phantom series that are sent.")] = 6,
-    slices: Annotated[int, typer.Option(min=1, help="Slices of a series.")] = 16,
-    pixels: Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")] = 512,
+    slices: Slices = 16,
+    pixels: Pixels = 512,
     runs: Annotated[int, typer.Option(min=1, help="Calls for the overhead.")] = 8,
     clients: Annotated[str, typer.Option(help="Callers at a time, parted by commas.")] = (
         "1,2,4,8,16,32"
     ),
     requests: Annotated[int, typer.Option(min=1, help="Requests at each number of callers.")] = 24,
-    folder: Annotated[
-        Path | None, typer.Option(help="Empty working folder; a temporary one by default.")
-    ] = None,
+    folder: Folder = None,
     json: JsonFile = None,
     figure: FigureFile = None,
     config: ConfigFile = None,

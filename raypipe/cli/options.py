@@ -28,7 +28,11 @@ Overrides = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Also write the result to this file.")
 ]
-
+Folder = Annotated[
+    Path | None, typer.Option("--folder", help="Empty working folder; a temporary one by default.")
+]
+Slices = Annotated[int, typer.Option(min=1, help="Slices of a phantom series.")]
+Pixels = Annotated[int, typer.Option(min=16, help="Rows and columns of a slice.")]
 FigureFile = Annotated[
     Path | None, typer.Option("--figure", help="Draw the result (.png, .pdf, .svg).")
 ]
