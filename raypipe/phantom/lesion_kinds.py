@@ -32,6 +32,7 @@ class LesionKind:
         forms: how its mask is made.
         margins, densities: drawn from, with weights by repetition.
         elongation: longest over shortest axis, at most.
+        measured_mm: longest edge in the slice plane, as it is seen, between which it is called so.
         near: its centre lies within 10 to 30 mm of these, where the map knows them.
     """
 
@@ -45,6 +46,7 @@ class LesionKind:
     margins: tuple[Margin, ...] = ("smooth",)
     densities: tuple[Density, ...]
     elongation: float = 1.3
+    measured_mm: tuple[float, float] = (0.0, np.inf)
     near: tuple[Organ, ...] = ()
 
 
@@ -55,11 +57,12 @@ KINDS: dict[str, LesionKind] = {
         organs=LUNGS, inside=0.8, spread=(*LUNGS, Organ.AIRWAY), diameter_mm=(6, 28), hu=(0, 55),
         margins=("smooth", "smooth", "lobulated", "spiculated", "ill_defined"),
         densities=("soft_tissue",) * 5 + ("part_solid", "ground_glass", "calcified"),
+        measured_mm=(0.0, 30.0),
     ),
     "lung_mass": LesionKind(
         organs=LUNGS, inside=0.65, spread=(*LUNGS, Organ.AIRWAY), diameter_mm=(31, 75), hu=(15, 55),
         margins=("lobulated", "spiculated", "irregular"), densities=("soft_tissue",),
-        elongation=1.6,
+        elongation=1.6, measured_mm=(30.0, np.inf),
     ),
     "pulmonary_consolidation": LesionKind(
         organs=LUNGS, inside=0.5, spread=LUNGS, diameter_mm=(35, 110), hu=(-20, 50),

@@ -30,11 +30,24 @@ _ROUGHNESS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cover:
-    """Cover (0..1) of a lesion, and of its dense core where it has one, on a block of voxels."""
+    """How much a lesion fills of each voxel of a block, 0 to 1.
+
+    Args:
+        block: where the voxels lie.
+        cover: of the whole lesion.
+        core: of its dense core, where it has one.
+        body: of the lesion without its spicules, where it has some.
+    """
 
     block: Block
     cover: Array
     core: Array | None = None
+    body: Array | None = None
+
+    @property
+    def measured(self) -> Array:
+        """What a reader measures: spicules do not count."""
+        return self.cover if self.body is None else self.body
 
 
 def block_coordinates(geometry: Geometry, block: Block, z_offset: float = 0.0) -> Array:
@@ -67,11 +80,12 @@ def blob_cover(
     if plan.margin == "ill_defined":
         edge = max(edge, 0.35 * min(plan.radii_mm))
     shape = tuple(s.stop - s.start for s in block)
-    cover, core = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    cover, core, body = (np.zeros(shape, np.float32) for _ in range(3))
     for offset in offsets:
         points = block_coordinates(geometry, block, float(offset))
-        distance = _blob_distance(plan, points, center_lps_mm)
+        of_body, distance = _blob_distances(plan, points, center_lps_mm)
         cover += np.clip(0.5 - distance / np.float32(edge), 0, 1) / parts
+        body += np.clip(0.5 - of_body / np.float32(edge), 0, 1) / parts
         inner = distance + np.float32(0.45 * min(plan.radii_mm))
         core += np.clip(0.5 - inner / np.float32(edge), 0, 1) / parts
     if plan.label == "pulmonary_consolidation":  # patchy, as air stays in some lobules
@@ -80,7 +94,8 @@ def blob_cover(
         )
         cover = np.clip(cover * (1 + 1.6 * patches), 0, 1)
     solid = core if plan.density == "part_solid" else None
-    return Cover(block=block, cover=cover, core=solid)
+    without = body if plan.margin == "spiculated" else None
+    return Cover(block=block, cover=cover, core=solid, body=without)
 
 
 def _block_around(
@@ -99,7 +114,10 @@ def _block_around(
     return (parts[0], parts[1], parts[2])
 
 
-def _blob_distance(plan: LesionPlan, points: Array, center: NDArray[np.float64]) -> Array:
+def _blob_distances(
+    plan: LesionPlan, points: Array, center: NDArray[np.float64]
+) -> tuple[Array, Array]:
+    """Distance in mm from the surface of the body, and of the body with its spicules."""
     rng = np.random.default_rng(plan.seed)
     local = points - center.astype(np.float32)[:, None, None, None]
     local = np.tensordot(plan.turn.T.astype(np.float32), local, axes=(1, 0))
@@ -113,10 +131,10 @@ def _blob_distance(plan: LesionPlan, points: Array, center: NDArray[np.float64])
         ripple = np.tensordot(wave.astype(np.float32), direction, axes=(0, 0))
         surface += np.float32(amplitude / 2) * np.sin(ripple + np.float32(rng.uniform(0, 6.3)))
     length = np.sqrt(np.einsum("i...,i...->...", local, local))
-    distance = length * (1 - surface / rho)
-    if plan.margin == "spiculated":
-        distance = np.minimum(distance, _spicules(plan, local, length, rng))
-    return np.asarray(distance, np.float32)
+    body = np.asarray(length * (1 - surface / rho), np.float32)
+    if plan.margin != "spiculated":
+        return body, body
+    return body, np.asarray(np.minimum(body, _spicules(plan, local, length, rng)), np.float32)
 
 
 def _spicules(plan: LesionPlan, local: Array, length: Array, rng: np.random.Generator) -> Array:

@@ -29,13 +29,14 @@ def find_room(
     if plan.kind.form == "effusion":
         side = plan.kind.organs[rng.integers(2)]
         found = effusion_cover(plan, side, geometry, organs)
-        return _checked(found, plan, organs, lesion_map)
+        return _checked(found, plan, geometry, organs, lesion_map)
     if plan.kind.form == "subdural":
         sign = float(rng.choice([-1.0, 1.0]))
-        return _checked(subdural_cover(plan, sign, geometry, organs), plan, organs, lesion_map)
+        found = subdural_cover(plan, sign, geometry, organs)
+        return _checked(found, plan, geometry, organs, lesion_map)
     for center in _centers(plan, geometry, organs, rng):
         found = blob_cover(plan, center, geometry, thickness_mm)
-        checked = _checked(found, plan, organs, lesion_map)
+        checked = _checked(found, plan, geometry, organs, lesion_map)
         if checked is not None:
             return checked
     return None
@@ -81,9 +82,13 @@ def _centers(
 
 
 def _checked(
-    found: Cover | None, plan: LesionPlan, organs: Organs, lesion_map: Organs
+    found: Cover | None,
+    plan: LesionPlan,
+    geometry: Geometry,
+    organs: Organs,
+    lesion_map: Organs,
 ) -> Cover | None:
-    """The cover inside tissue where it may spread; None where too little or taken."""
+    """The cover inside tissue where it may spread; None where too little, taken or misnamed."""
     if found is None:
         return None
     allowed = np.zeros(256, bool)
@@ -95,8 +100,33 @@ def _checked(
         return None
     if plan.kind.form != "blob" and mask.sum() < 60:
         return None
-    core = found.core * gate if found.core is not None else None
-    return Cover(block=found.block, cover=cover, core=core)
+    within = Cover(
+        block=found.block,
+        cover=cover,
+        core=None if found.core is None else found.core * gate,
+        body=None if found.body is None else found.body * gate,
+    )
+    return within if _earns_its_label(plan, within, geometry, organs) else None
+
+
+def _earns_its_label(plan: LesionPlan, cover: Cover, geometry: Geometry, organs: Organs) -> bool:
+    """Whether a reader would call it so: by its size in the plane, and by what surrounds it.
+
+    A lesion told by its contrast leaves at least half of its organ on every slice: where it takes
+    more, the rest of the organ looks like the lesion.
+    """
+    mask = half_contrast(cover.measured)
+    if not mask.any():  # all that lies in tissue are spicules
+        return False
+    rows, columns = np.flatnonzero(mask.any(axis=(0, 2))), np.flatnonzero(mask.any(axis=(0, 1)))
+    edges = np.array([np.ptp(rows) + 1, np.ptp(columns) + 1]) * geometry.spacing_zyx_mm[1:]
+    low, high = plan.kind.measured_mm
+    if not low <= edges.max() <= high:
+        return False
+    if plan.contrast_hu is None:
+        return True
+    organ = np.isin(organs[cover.block[0]], plan.kind.organs).sum(axis=(1, 2))
+    return bool((mask.sum(axis=(1, 2)) <= organ / 2).all())
 
 
 def half_contrast(cover: Array) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ Does not know: how the background was made.
 
 The truth: a voxel belongs to a lesion where the lesion fills at least half as much of it as of
 the lesion's fullest voxel (the half-contrast contour); the box is the tight box around those.
+Spicules do not count, as they do not where a nodule is measured.
 """
 
 from collections.abc import Sequence
@@ -176,7 +177,7 @@ def _apply(
     """Blend the lesion into hu and write down its truth."""
     block = cover.block
     before = hu[block].copy()
-    mask = half_contrast(cover.cover)
+    mask = half_contrast(cover.measured)
     target = _target_hu(plan, before, cover.cover, organs[block])
     filling = np.full(before.shape, target, np.float32)
     if noise_hu > 0:
