@@ -90,9 +90,8 @@ def candidates(
 ) -> tuple[Track, ...]:
     """Everything that may become a finding, on the grid of model_input, each label by itself."""
     of_slice = decode(prediction.detections, config)
-    if has_hu:
-        of_slice = contoured(of_slice, model_input.hu, config)
-    return link(of_slice, config, model_input.geometry.spacing_zyx_mm[0])
+    tracks = link(of_slice, config, model_input.geometry.spacing_zyx_mm[0])
+    return contoured(tracks, model_input.hu, config) if has_hu else tracks
 
 
 def _rank(finding: Finding) -> float:

@@ -1,6 +1,6 @@
 """Draw small boxes again, along the half-contrast contour of what they hold.
 
-In: boxes of each slice, HU. Out: the same boxes, the small ones tight around their lesion.
+In: tracks, HU. Out: the same tracks, their small boxes tight around the lesion.
 Does not know: networks, labels, millimetres.
 
 A network tells a small lesion well and its edges badly: one of its cells is as wide as the lesion
@@ -9,16 +9,18 @@ and what surrounds it. A box stays as it is where grey values do not tell: where
 faint, or touches something of its own density.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from raypipe.findings.decode import FindingsConfig
+from raypipe.findings.link import Track
 from raypipe.geometry import Box
-from raypipe.types import Detection, HuArray
+from raypipe.types import HuArray
 
 LEAST_CONTRAST_HU = 15.0
 LEAST_CONTRAST_TO_NOISE = 3.0
@@ -31,40 +33,92 @@ _LEAST_SURROUNDINGS = 8
 
 
 def contoured(
-    of_slice: Mapping[int, tuple[Detection, ...]], hu_zhw: HuArray, config: FindingsConfig
-) -> dict[int, tuple[Detection, ...]]:
-    """The boxes of each slice; those up to config.contour_pixels along their contour.
+    tracks: Sequence[Track], hu_zhw: HuArray, config: FindingsConfig
+) -> tuple[Track, ...]:
+    """The tracks, with boxes of up to config.contour_pixels along their lesion's contour.
+
+    Half the contrast of the lesion, not of each slice: where it begins and ends it fills its
+    voxels in part and is fainter than it is.
 
     Args:
-        of_slice: slice index -> its boxes.
+        tracks: lesions through the slices.
         hu_zhw: (slices, rows, columns) HU, on the grid of the boxes.
         config: says how long the longest edge of a box may be.
     """
-    return {
-        z: tuple(
-            replace(d, box_zyx=_contour_box(hu_zhw, d.box_zyx, config.contour_pixels))
-            for d in detections
+    return tuple(_contoured(track, hu_zhw, config.contour_pixels) for track in tracks)
+
+
+def _contoured(track: Track, hu_zhw: HuArray, longest: float) -> Track:
+    if all(max(d.box_zyx.size_zyx[1:]) > longest for d in track.detections):
+        return track
+    contrast = _Surroundings.of(hu_zhw, track.best.box_zyx).contrast()
+    if abs(contrast) < LEAST_CONTRAST_HU:
+        return track
+    return track.redrawn(
+        tuple(
+            replace(d, box_zyx=_contour_box(hu_zhw, d.box_zyx, contrast))
+            if max(d.box_zyx.size_zyx[1:]) <= longest
+            else d
+            for d in track.detections
         )
-        for z, detections in of_slice.items()
-    }
+    )
 
 
-def _contour_box(hu_zhw: HuArray, box: Box, longest: float) -> Box:
-    """The tight box around the half-contrast contour; the box itself where there is none."""
-    edge = max(box.size_zyx[1:])
-    if edge > longest:
-        return box
-    depth, height, width = hu_zhw.shape
-    part = _grown(box, max(_LEAST_MARGIN, _MARGIN * edge)).slices((depth, height, width))
-    _, rows, columns = part
-    around = np.asarray(hu_zhw[part][0], np.float32)
-    lesion = _lesion(around, _held(box, rows, columns), ~_held(_grown(box, 1.0), rows, columns))
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Surroundings:
+    """A box of one slice and what lies around it.
+
+    Args:
+        hu: (rows, columns) of a part of the slice.
+        first_yx: where that part begins.
+        inside: pixels that the box holds.
+        level, noise: HU outside of the box and their spread; NaN where too little is outside.
+    """
+
+    hu: NDArray[np.float32]
+    first_yx: tuple[int, int]
+    inside: NDArray[np.bool_]
+    level: float
+    noise: float
+
+    @classmethod
+    def of(cls, hu_zhw: HuArray, box: Box) -> Self:
+        depth, height, width = hu_zhw.shape
+        margin = max(_LEAST_MARGIN, _MARGIN * max(box.size_zyx[1:]))
+        part = _grown(box, margin).slices((depth, height, width))
+        _, rows, columns = part
+        hu = np.asarray(hu_zhw[part][0], np.float32)
+        around = hu[~_held(_grown(box, 1.0), rows, columns)]
+        level = float(np.median(around)) if len(around) >= _LEAST_SURROUNDINGS else np.nan
+        return cls(
+            hu=hu,
+            first_yx=(rows.start, columns.start),
+            inside=_held(box, rows, columns),
+            level=level,
+            noise=1.4826 * float(np.median(np.abs(around - level))) if len(around) else np.nan,
+        )
+
+    def contrast(self) -> float:
+        """HU of the box's fullest pixels above (or, negative, below) the level; 0: not known."""
+        if not self.inside.any() or np.isnan(self.level):
+            return 0.0
+        held = self.hu[self.inside] - self.level
+        sign = 1.0 if held.mean() > 0 else -1.0
+        fullest = np.sort(sign * held)[::-1][: max(1, round(_FULLEST * len(held)))]
+        return sign * float(fullest.mean())
+
+
+def _contour_box(hu_zhw: HuArray, box: Box, contrast: float) -> Box:
+    """The tight box around the contour at half a contrast; the box itself where there is none."""
+    around = _Surroundings.of(hu_zhw, box)
+    lesion = _lesion(around, contrast)
     if lesion is None:
         return box
     y, x = ndimage.find_objects(lesion.astype(np.int8))[0]
+    y0, x0 = around.first_yx
     tight = Box(
-        lower_zyx=(box.lower_zyx[0], float(rows.start + y.start), float(columns.start + x.start)),
-        upper_zyx=(box.upper_zyx[0], float(rows.start + y.stop), float(columns.start + x.stop)),
+        lower_zyx=(box.lower_zyx[0], float(y0 + y.start), float(x0 + x.start)),
+        upper_zyx=(box.upper_zyx[0], float(y0 + y.stop), float(x0 + x.stop)),
     )
     return tight if tight.iou(box) >= LEAST_IOU else box
 
@@ -84,21 +138,14 @@ def _held(box: Box, rows: slice, columns: slice) -> NDArray[np.bool_]:
     return inside
 
 
-def _lesion(
-    hu: NDArray[np.float32], inside: NDArray[np.bool_], outside: NDArray[np.bool_]
-) -> NDArray[np.bool_] | None:
+def _lesion(around: _Surroundings, contrast: float) -> NDArray[np.bool_] | None:
     """Pixels past half the contrast that hang together; None where grey values do not tell."""
-    if not inside.any() or np.count_nonzero(outside) < _LEAST_SURROUNDINGS:
+    inside = around.inside
+    # written so that an unknown level or noise ends here as well
+    if not inside.any() or not abs(contrast) >= LEAST_CONTRAST_TO_NOISE * around.noise:
         return None
-    level = float(np.median(hu[outside]))
-    noise = 1.4826 * float(np.median(np.abs(hu[outside] - level)))
-    sign = 1.0 if hu[inside].mean() > level else -1.0
-    above = sign * (hu - level)
-    fullest = np.sort(above[inside])[::-1][: max(1, round(_FULLEST * np.count_nonzero(inside)))]
-    contrast = float(fullest.mean())
-    if contrast < max(LEAST_CONTRAST_HU, LEAST_CONTRAST_TO_NOISE * noise):
-        return None
-    pieces, _ = ndimage.label(above > contrast / 2.0)
+    above = np.sign(contrast) * (around.hu - around.level)
+    pieces, _ = ndimage.label(above > abs(contrast) / 2.0)
     own = np.bincount(pieces[inside])
     own[0] = 0
     lesion: NDArray[np.bool_] = pieces == own.argmax()

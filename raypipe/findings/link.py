@@ -35,6 +35,10 @@ class Track:
         """The detection with the highest score; the first of equals."""
         return max(self.detections, key=lambda d: d.score)
 
+    def redrawn(self, detections: tuple[Detection, ...]) -> "Track":
+        """The same lesion with other boxes on its slices, scored as before."""
+        return replace(self, detections=detections, box_zyx=_box_around(detections))
+
     @property
     def in_context(self) -> tuple[Detection, ...]:
         """The detections as their neighbours support them: own score times the track's, rooted."""
@@ -115,11 +119,21 @@ def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: fl
     # a lesion of 3 mm crosses several thin slices; seen on fewer it is likelier noise
     expected = max(1.0, config.least_extent_mm / max(spacing_z_mm, 1e-3))
     score *= min(1.0, (len(detections) / expected) ** 0.5)
-    strong = [d for d in detections if d.score >= 0.4 * scores[0]]
+    return Track(
+        label=detections[0].label,
+        detections=tuple(detections),
+        box_zyx=_box_around(detections),
+        score=score,
+    )
+
+
+def _box_around(detections: Sequence[Detection]) -> Box:
+    """From the first to the last strong box, in the plane around nearly all of them."""
+    best = max(d.score for d in detections)
+    strong = [d for d in detections if d.score >= 0.4 * best]
     lower = np.quantile([d.box_zyx.lower_zyx[1:] for d in strong], 0.1, axis=0)
     upper = np.quantile([d.box_zyx.upper_zyx[1:] for d in strong], 0.9, axis=0)
-    box = Box(
+    return Box(
         lower_zyx=(float(slice_of(strong[0])), float(lower[0]), float(lower[1])),
         upper_zyx=(float(slice_of(strong[-1]) + 1), float(upper[0]), float(upper[1])),
     )
-    return Track(label=detections[0].label, detections=tuple(detections), box_zyx=box, score=score)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raypipe.findings.contour import contoured
-from raypipe.findings.decode import FindingsConfig
+from raypipe.findings.decode import FindingsConfig, slice_of
+from raypipe.findings.link import link
 from raypipe.geometry import Box
 from raypipe.phantom import PhantomSpec, make_phantom, slice_boxes
 from raypipe.train.dataset import on_grid
@@ -20,10 +21,20 @@ def flat(noise_hu: float, level: float = 40.0) -> HuArray:
 
 
 def drawn(hu: HuArray, box: Box, config: FindingsConfig = CONFIG) -> Box:
-    of_slice = {0: (Detection(label="kidney_stone", box_zyx=box, score=0.5),)}
-    ((detection,),) = contoured(of_slice, hu, config).values()
-    assert (detection.label, detection.score) == ("kidney_stone", 0.5)
-    return detection.box_zyx
+    (redrawn,) = redraw([Detection(label="kidney_stone", box_zyx=box, score=0.5)], hu, config)
+    return redrawn
+
+
+def redraw(detections: list[Detection], hu: HuArray, config: FindingsConfig = CONFIG) -> list[Box]:
+    of_slice = {slice_of(d): (d,) for d in detections}
+    tracks = link(of_slice, config, spacing_z_mm=5.0)
+    after = contoured(tracks, hu, config)
+    boxes = []
+    for track, same in zip(tracks, after, strict=True):
+        assert (same.label, same.score) == (track.label, track.score)
+        assert [d.score for d in same.detections] == [d.score for d in track.detections]
+        boxes += [d.box_zyx for d in same.detections]
+    return sorted(boxes, key=lambda box: box.lower_zyx)
 
 
 def on_slice(y0: float, x0: float, y1: float, x1: float) -> Box:
@@ -78,6 +89,24 @@ def test_where_grey_values_do_not_tell_a_box_stays() -> None:
     assert drawn(beside, rough) == rough  # something else, which the box does not hold
 
 
+def test_half_the_contrast_is_that_of_the_lesion_not_of_its_last_slice() -> None:
+    hu = np.concatenate([flat(5.0)] * 2)
+    hu[0, 20:26, 20:26] += 400
+    # the lesion ends within the second slice: its middle fills most of a voxel, its rim a little
+    hu[1, 20:26, 20:26] += 120
+    hu[1, 22:24, 22:24] += 150
+    rough = [Box(lower_zyx=(z, 20.0, 20.0), upper_zyx=(z + 1.0, 25.0, 25.0)) for z in (0.0, 1.0)]
+    first, second = redraw(
+        [
+            Detection(label="kidney_stone", box_zyx=box, score=score)
+            for box, score in zip(rough, (0.6, 0.3), strict=True)
+        ],
+        hu,
+    )
+    assert first == on_slice(20.0, 20.0, 26.0, 26.0)
+    assert second.lower_zyx == (1.0, 22.0, 22.0) and second.upper_zyx == (2.0, 24.0, 24.0)
+
+
 def test_boxes_at_the_edge_of_a_slice() -> None:
     hu = flat(5.0)
     hu[0, 0:4, 0:4] += 400
@@ -121,10 +150,9 @@ def test_rough_boxes_of_stones_become_the_truth(label: str) -> None:
                 rough = Box(lower_zyx=(z, *lower), upper_zyx=(z + 1, *upper))
                 if max(rough.size_zyx[1:]) > CONFIG.contour_pixels:
                     continue
-                result = contoured(
-                    {z: (Detection(label=label, box_zyx=rough, score=0.5),)}, model_input.hu, CONFIG
-                )
+                detection = Detection(label=label, box_zyx=rough, score=0.5)
+                (redrawn,) = redraw([detection], model_input.hu)
                 before.append(rough.iou(truth))
-                after.append(result[z][0].box_zyx.iou(truth))
+                after.append(redrawn.iou(truth))
     assert len(after) >= 5
     assert np.mean(after) > np.mean(before) + 0.15

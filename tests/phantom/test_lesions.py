@@ -2,7 +2,9 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from raypipe.geometry import Geometry
 from raypipe.knowledge.graph import load_graph
 from raypipe.phantom import (
     KINDS,
@@ -16,6 +18,7 @@ from raypipe.phantom import (
     slice_boxes,
 )
 from raypipe.phantom.lesion_kinds import plan_lesion, severity
+from raypipe.phantom.lesions import Inserted
 
 ABDOMEN = {"region": "abdomen", "shape_zyx": (45, 80, 80), "spacing_zyx_mm": (5.0, 4.4, 4.4)}
 HEAD = {
@@ -114,6 +117,56 @@ def test_slice_boxes_are_tight() -> None:
     assert index == 0
     assert box.lower_zyx == (z, rows.min(), columns.min())
     assert box.upper_zyx == (z + 1, rows.max() + 1, columns.max() + 1)
+
+
+def _in_one_organ(organ: Organ, label: str, columns: int, seeds: range) -> list[Inserted]:
+    """Lesions in a block of one organ, air around it, on slices of 3 mm with pixels of 1.5 mm."""
+    organs = np.full((30, 100, 100), Organ.AIR, np.uint8)
+    organs[:, 10:90, 10 : 10 + columns] = organ
+    hu = np.full(organs.shape, -850.0 if organ is Organ.LUNG_LEFT else 60.0, np.float32)
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    affine[2, 0], affine[1, 1], affine[0, 2] = 3.0, 1.5, 1.5
+    geometry = Geometry(shape_zyx=organs.shape, affine_zyx_to_lps=affine)
+    return [
+        insert_lesions(hu, geometry, organs, np.random.default_rng(seed), labels=(label,))
+        for seed in seeds
+    ]
+
+
+def test_lung_lesions_are_named_by_their_size() -> None:
+    for label in ("pulmonary_nodule", "lung_mass"):
+        low, high = load_graph().finding(label).size_range_mm or (0.0, 0.0)
+        found = [
+            lesion
+            for inserted in _in_one_organ(Organ.LUNG_LEFT, label, 80, range(25))
+            for lesion in inserted.lesions
+        ]
+        assert len(found) > 15
+        assert all(low <= lesion.diameter_mm <= high for lesion in found)
+
+
+def test_spicules_are_seen_and_not_measured() -> None:
+    spiculated = 0
+    for inserted in _in_one_organ(Organ.LUNG_LEFT, "lung_mass", 80, range(25)):
+        for lesion in inserted.lesions:
+            if lesion.attributes["margin"] != "spiculated":
+                continue
+            spiculated += 1
+            mask = inserted.lesion_map == 1
+            around = ndimage.binary_dilation(mask, iterations=2)
+            assert (inserted.hu[~around] > -700).any()
+            for z in np.flatnonzero(mask.any(axis=(1, 2))):
+                ((_, box),) = slice_boxes(inserted.lesion_map, int(z))
+                filled = np.count_nonzero(mask[z]) / (box.size_zyx[1] * box.size_zyx[2])
+                assert filled > 0.3  # a few spicules far apart would fill less
+    assert spiculated >= 3
+
+
+def test_a_lesion_told_by_contrast_leaves_most_of_its_organ() -> None:
+    shares = []
+    for inserted in _in_one_organ(Organ.LIVER, "liver_mass", 26, range(40)):
+        shares += [float(m.sum()) / (80 * 26) for m in inserted.lesion_map > 0]
+    assert 0.2 < max(shares) <= 0.5
 
 
 def test_an_unknown_label_is_refused() -> None:
