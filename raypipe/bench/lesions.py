@@ -1,7 +1,7 @@
 """How well lesions are found, small and faint ones among them, in bodies never trained on.
 
 In: a detector, seeds apart from those of training, folders of real CT. Out: measures of boxes on
-every slice and of findings in three dimensions, as JSON and a figure.
+every slice and of findings in three dimensions, as JSON.
 Does not know: training, how a measure is computed.
 
 Boxes are measured before labels compete for a lesion, as is usual for average precision, each
@@ -14,7 +14,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -25,8 +24,6 @@ from raypipe.errors import ConfigError
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.detection import DetectionEvaluation, evaluate_detection
 from raypipe.evaluate.measures import MACRO, MICRO, Measure
-from raypipe.evaluate.plot_lesions import lesions_figure
-from raypipe.evaluate.plot_style import save_figure
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
 from raypipe.findings.assemble import assemble_findings, candidates
 from raypipe.findings.decode import FindingsConfig, slice_of
@@ -96,7 +93,7 @@ class Compared:
 
 
 def bench_lesions(
-    config: RaypipeConfig, budget: LesionBenchConfig, on_series: Done, figure: Path | None = None
+    config: RaypipeConfig, budget: LesionBenchConfig, on_series: Done
 ) -> LesionBenchResult:
     """Fill series with lesions, run the detector on every slice, measure.
 
@@ -104,7 +101,6 @@ def bench_lesions(
         config: detector and preprocessing.
         budget: what to measure on.
         on_series: called after each series with the number done and what it was.
-        figure: where to draw the result.
     """
     started = time.perf_counter()
     detector = Detector(config.detector, config.preprocess.fingerprint)
@@ -118,8 +114,6 @@ def bench_lesions(
     if not compared:
         raise ConfigError("bench lesions: ask for at least one phantom, or name real CT")
     slices, findings = _measured(compared, detector, config, budget)
-    if figure is not None:
-        save_figure(lesions_figure(slices, findings, TARGET_MAP), figure)
     return LesionBenchResult(
         budget=budget,
         weights_hash=detector.weights_hash,

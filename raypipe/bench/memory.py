@@ -9,8 +9,8 @@ number of its series. A short job's time varies by a few percent, so that it run
 median counts.
 """
 
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -22,6 +22,7 @@ from raypipe.batch.cluster import start_ray
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
 from raypipe.bench.new_process import in_new_process
+from raypipe.bench.sampling import sampled
 from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
 from raypipe.phantom import write_bulk_archive
@@ -109,37 +110,34 @@ def _runs(
 def _run(source: str, output: str, config: RaypipeConfig, series: int) -> MemoryRun:
     start_ray(config.run)
     job = Job(source, output, config)
-    samples: list[MemorySample] = []  # their time is the clock's until the job has begun
-    stop = threading.Event()
-    sampler = threading.Thread(target=_sample, args=(samples, stop), daemon=True)
-    sampler.start()
     try:
-        job_span = run_steady(job, source, config)
+        with sampled(_reader(), _SAMPLE_S) as samples:
+            job_span = run_steady(job, source, config)
     finally:
-        stop.set()
-        sampler.join()
         ray.shutdown()
     began_s = job_span[0].timestamp()
     since = [s.model_copy(update={"at_s": s.at_s - began_s}) for s in samples]
     return MemoryRun(series=series, seconds=seconds_of(job_span), samples=since)
 
 
-def _sample(samples: list[MemorySample], stop: threading.Event) -> None:
+def _reader() -> Callable[[], MemorySample]:
+    """Reads the memory of a job in this process; its time is the clock's."""
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
     state = get_state_from_address(ray.get_runtime_context().gcs_address)
     driver = psutil.Process()
-    while not stop.wait(_SAMPLE_S):
+
+    def read() -> MemorySample:
         store = get_memory_info_reply(state).store_stats.object_store_bytes_used
         own = sum(_own_bytes(process) for process in (driver, *driver.children(recursive=True)))
-        samples.append(
-            MemorySample(
-                at_s=time.time(),
-                driver_mib=driver.memory_info().rss / _MIB,
-                object_store_mib=store / _MIB,
-                all_mib=(own + store) / _MIB,
-            )
+        return MemorySample(
+            at_s=time.time(),
+            driver_mib=driver.memory_info().rss / _MIB,
+            object_store_mib=store / _MIB,
+            all_mib=(own + store) / _MIB,
         )
+
+    return read
 
 
 def _own_bytes(process: psutil.Process) -> int:

@@ -14,7 +14,6 @@ is one process however many nodes there are.
 import math
 import os
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,6 +33,7 @@ from raypipe.batch.summary import STAGES
 from raypipe.bench.machine import machine
 from raypipe.bench.new_process import in_new_process
 from raypipe.bench.pipeline_peers import one_thread
+from raypipe.bench.sampling import sampled
 from raypipe.bench.shares import cpu_share, started_in
 from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
@@ -217,15 +217,11 @@ def _run(source: str, output: str, config: RaypipeConfig, nodes: int, cores: flo
     with _cluster(config, nodes, cores) as (address, head):
         told = _for_nodes(config, nodes, address)
         job = Job(source, output, told)
-        samples: list[tuple[float, float]] = []
-        stop = threading.Event()
-        sampler = threading.Thread(target=_sample, args=(head, samples, stop), daemon=True)
-        sampler.start()
+        processes = (psutil.Process(), *head)
         try:
-            began, ended = run_steady(job, source, told)
+            with sampled(lambda: _cpu_time(processes), _SAMPLE_S) as samples:
+                began, ended = run_steady(job, source, told)
         finally:
-            stop.set()
-            sampler.join()
             ray.shutdown()
     timings = [row["timings"] for row in job.output.iterate_rows(["timings"])]
     return ScaleRun(
@@ -276,14 +272,10 @@ def _cluster(
         yield cluster.address, tuple(psutil.Process(pid) for pid in pids)
 
 
-def _sample(
-    head: Sequence[psutil.Process], samples: list[tuple[float, float]], stop: threading.Event
-) -> None:
-    """Moments, and the CPU time of this process and of Ray's head until then."""
-    processes = (psutil.Process(), *head)
-    while not stop.wait(_SAMPLE_S):
-        times = [process.cpu_times() for process in processes]
-        samples.append((time.time(), sum(t.user + t.system for t in times)))
+def _cpu_time(processes: Sequence[psutil.Process]) -> tuple[float, float]:
+    """This moment, and the CPU seconds of all processes until now."""
+    times = [process.cpu_times() for process in processes]
+    return time.time(), sum(t.user + t.system for t in times)
 
 
 def _at(samples: Sequence[tuple[float, float]], moment: float) -> float:

@@ -179,6 +179,7 @@ def lesions(
 
     from raypipe.bench.lesions import LesionBenchConfig, bench_lesions
     from raypipe.config import load_config
+    from raypipe.evaluate.plot_lesions import lesions_figure
 
     budget = LesionBenchConfig(
         series=series, seed=seed, backgrounds=tuple(backgrounds or ()), insertions=insertions
@@ -189,10 +190,10 @@ def lesions(
             load_config(config, overrides or ()),
             budget,
             lambda done, what: status.update(f"{done} series done, the last: {what}"),
-            figure,
         )
     _show_lesions(result)
     save_json(result, json)
+    draw(lambda: lesions_figure(result.slices, result.findings, result.target_map), figure)
 
 
 def _show_lesions(result: LesionBenchResult) -> None:
