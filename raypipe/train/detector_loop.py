@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from raypipe.model.checkpoint import load_checkpoint, save_checkpoint
-from raypipe.model.config import DetectorConfig
-from raypipe.model.detector import Detector
-from raypipe.train.calibrate import calibrate, match_series, whole_series
 from raypipe.train.dataset import SampleStore
 from raypipe.train.detector_config import TrainDetectorConfig
+from raypipe.train.finish import finish
 from raypipe.train.loop import checkpoint_info, network_config, run
 from raypipe.train.ray_host import (
     WEIGHTS_FILE,
@@ -74,42 +72,10 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
     target = weights_file(config)
     with checkpoint.as_directory() as folder, tempfile.TemporaryDirectory() as work:
         final = Path(work) / WEIGHTS_FILE
-        of_series = finish(Path(folder) / WEIGHTS_FILE, final, config)
+        of_series = finish(Path(folder) / WEIGHTS_FILE, final, config.calibration, config.threads)
         copy_to(final, target)
     of_slices = {k: float(v) for k, v in metrics.items()}
     return TrainResult(weights=target, metrics={**of_slices, **of_series})
-
-
-def finish(weights: Path, target: Path, config: TrainDetectorConfig) -> dict[str, float]:
-    """Write weights again with thresholds, calibration and metrics of whole series.
-
-    Returns:
-        The metrics, named "series/..."; empty where the config asks for no calibration series.
-    """
-    tensors, info, _ = load_checkpoint(weights)
-    if not config.calibration.phantom_series and not config.calibration.backgrounds:
-        save_checkpoint(target, tensors, info)
-        return {}
-    detector = Detector(
-        DetectorConfig(weights=str(weights), threads=config.threads), info.fingerprint
-    )
-    series = whole_series(config.calibration)
-    matches, count = match_series(detector, series, config.calibration.preprocess)
-    result = calibrate(matches, count, info.network.labels)
-    metrics = {f"series/{key}": value for key, value in result.metrics.items()}
-    known = info.training["metrics"] | {k: round(v, 4) for k, v in metrics.items()}
-    save_checkpoint(
-        target,
-        tensors,
-        info.model_copy(
-            update={
-                "thresholds": result.thresholds,
-                "calibration": result.calibration,
-                "training": info.training | {"metrics": known},
-            }
-        ),
-    )
-    return metrics
 
 
 def store_folders(config: TrainDetectorConfig) -> tuple[str, str]:

@@ -9,8 +9,7 @@ from raypipe.model.config import DetectorConfig
 from raypipe.model.detector import Detector
 from raypipe.phantom import Lesion
 from raypipe.train.calibrate import best_threshold, calibrate, match_findings, platt
-from raypipe.train.detector_config import TrainDetectorConfig
-from raypipe.train.detector_loop import finish
+from raypipe.train.finish import finish
 from raypipe.train.synthesis import SynthesisConfig
 from raypipe.train.validate import Match, average_precision, froc_point, match_boxes
 from raypipe.types import Detection, Finding
@@ -149,10 +148,7 @@ def test_weights_are_finished_on_whole_series(tmp_path: Path) -> None:
     detector = Detector(DetectorConfig(weights="random"), fingerprint)
     info = detector.info.model_copy(update={"training": {"metrics": {"map50": 0.5}}})
     save_checkpoint(source, detector.network.state_dict(), info)
-    config = TrainDetectorConfig(
-        output=str(tmp_path), calibration=SynthesisConfig(phantom_series=1, seed=40)
-    )
-    metrics = finish(source, target, config)
+    metrics = finish(source, target, SynthesisConfig(phantom_series=1, seed=40), threads=None)
     assert metrics["series/series"] == 1.0 and metrics["series/lesions"] >= 1.0
     tensors, finished, _ = load_checkpoint(target)
     assert set(finished.thresholds) == set(detector.labels)
@@ -160,5 +156,4 @@ def test_weights_are_finished_on_whole_series(tmp_path: Path) -> None:
     assert set(finished.calibration.slope) == set(detector.labels)
     assert finished.training["metrics"]["map50"] == 0.5
     assert set(tensors) == set(detector.network.state_dict())
-    silent = config.model_copy(update={"calibration": SynthesisConfig(phantom_series=0)})
-    assert finish(source, target, silent) == {}
+    assert finish(source, target, SynthesisConfig(phantom_series=0), threads=None) == {}
