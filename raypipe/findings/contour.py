@@ -49,19 +49,22 @@ def contoured(
 
 
 def _contoured(track: Track, hu_zhw: HuArray, longest: float) -> Track:
-    if all(max(d.box_zyx.size_zyx[1:]) > longest for d in track.detections):
+    small = [max(d.box_zyx.size_zyx[1:]) <= longest for d in track.detections]
+    if not any(small):
         return track
-    contrast = _Surroundings.of(hu_zhw, track.best.box_zyx).contrast()
+    best = track.best
+    around_best = _Surroundings.of(hu_zhw, best.box_zyx)
+    contrast = around_best.contrast()
     if abs(contrast) < LEAST_CONTRAST_HU:
         return track
-    return track.redrawn(
-        tuple(
-            replace(d, box_zyx=_contour_box(hu_zhw, d.box_zyx, contrast))
-            if max(d.box_zyx.size_zyx[1:]) <= longest
-            else d
-            for d in track.detections
-        )
-    )
+    detections = []
+    for detection, is_small in zip(track.detections, small, strict=True):
+        if is_small:
+            box = detection.box_zyx
+            around = around_best if detection is best else _Surroundings.of(hu_zhw, box)
+            detection = replace(detection, box_zyx=_contour_box(box, around, contrast))
+        detections.append(detection)
+    return track.redrawn(tuple(detections))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,9 +111,8 @@ class _Surroundings:
         return sign * float(fullest.mean())
 
 
-def _contour_box(hu_zhw: HuArray, box: Box, contrast: float) -> Box:
+def _contour_box(box: Box, around: _Surroundings, contrast: float) -> Box:
     """The tight box around the contour at half a contrast; the box itself where there is none."""
-    around = _Surroundings.of(hu_zhw, box)
     lesion = _lesion(around, contrast)
     if lesion is None:
         return box

@@ -80,22 +80,28 @@ def blob_cover(
     if plan.margin == "ill_defined":
         edge = max(edge, 0.35 * min(plan.radii_mm))
     shape = tuple(s.stop - s.start for s in block)
+    spiculated, part_solid = plan.margin == "spiculated", plan.density == "part_solid"
     cover, core, body = (np.zeros(shape, np.float32) for _ in range(3))
     for offset in offsets:
         points = block_coordinates(geometry, block, float(offset))
         of_body, distance = _blob_distances(plan, points, center_lps_mm)
         cover += np.clip(0.5 - distance / np.float32(edge), 0, 1) / parts
-        body += np.clip(0.5 - of_body / np.float32(edge), 0, 1) / parts
-        inner = distance + np.float32(0.45 * min(plan.radii_mm))
-        core += np.clip(0.5 - inner / np.float32(edge), 0, 1) / parts
+        if spiculated:
+            body += np.clip(0.5 - of_body / np.float32(edge), 0, 1) / parts
+        if part_solid:
+            inner = distance + np.float32(0.45 * min(plan.radii_mm))
+            core += np.clip(0.5 - inner / np.float32(edge), 0, 1) / parts
     if plan.label == "pulmonary_consolidation":  # patchy, as air stays in some lobules
         patches = ndimage.gaussian_filter(
             np.random.default_rng(plan.seed).standard_normal(cover.shape, np.float32), 1.2
         )
         cover = np.clip(cover * (1 + 1.6 * patches), 0, 1)
-    solid = core if plan.density == "part_solid" else None
-    without = body if plan.margin == "spiculated" else None
-    return Cover(block=block, cover=cover, core=solid, body=without)
+    return Cover(
+        block=block,
+        cover=cover,
+        core=core if part_solid else None,
+        body=body if spiculated else None,
+    )
 
 
 def _block_around(

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from raypipe.geometry import Geometry
+from raypipe.geometry import Box, Geometry
 from raypipe.phantom.lesion_kinds import LesionPlan
-from raypipe.phantom.lesion_masks import Cover, blob_cover, effusion_cover, subdural_cover
+from raypipe.phantom.lesion_masks import (
+    Block,
+    Cover,
+    blob_cover,
+    effusion_cover,
+    subdural_cover,
+)
 
 Array = NDArray[np.floating[Any]]
 Organs = NDArray[np.uint8]
@@ -118,10 +125,8 @@ def _earns_its_label(plan: LesionPlan, cover: Cover, geometry: Geometry, organs:
     mask = half_contrast(cover.measured)
     if not mask.any():  # all that lies in tissue are spicules
         return False
-    rows, columns = np.flatnonzero(mask.any(axis=(0, 2))), np.flatnonzero(mask.any(axis=(0, 1)))
-    edges = np.array([np.ptp(rows) + 1, np.ptp(columns) + 1]) * geometry.spacing_zyx_mm[1:]
     low, high = plan.kind.measured_mm
-    if not low <= edges.max() <= high:
+    if not low <= diameter_mm(tight_box(mask, cover.block), geometry) <= high:
         return False
     if plan.contrast_hu is None:
         return True
@@ -132,3 +137,18 @@ def _earns_its_label(plan: LesionPlan, cover: Cover, geometry: Geometry, organs:
 def half_contrast(cover: Array) -> NDArray[np.bool_]:
     """The voxels filled at least half as much as the fullest."""
     return np.asarray(cover >= 0.5 * max(float(cover.max()), 1e-6))
+
+
+def tight_box(mask: NDArray[np.bool_], block: Block) -> Box:
+    """The box around the voxels of a block that are set, of which there is one at least."""
+    spans = ndimage.find_objects(mask.astype(np.int8))[0]
+    z, y, x = (
+        (float(part.start + span.start), float(part.start + span.stop))
+        for part, span in zip(block, spans, strict=True)
+    )
+    return Box(lower_zyx=(z[0], y[0], x[0]), upper_zyx=(z[1], y[1], x[1]))
+
+
+def diameter_mm(box: Box, geometry: Geometry) -> float:
+    """The longest edge of a box within the slice plane: how large a lesion is called."""
+    return max(geometry.size_mm(box)[1:])

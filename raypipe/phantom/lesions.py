@@ -20,7 +20,12 @@ from scipy import ndimage
 from raypipe.geometry import Box, Geometry
 from raypipe.phantom.lesion_kinds import DEFAULT_LABELS, KINDS, LesionPlan, plan_lesion, severity
 from raypipe.phantom.lesion_masks import Block, Cover
-from raypipe.phantom.lesion_places import find_room, half_contrast
+from raypipe.phantom.lesion_places import (
+    diameter_mm,
+    find_room,
+    half_contrast,
+    tight_box,
+)
 from raypipe.phantom.organs import Organ
 
 __all__ = ["DEFAULT_LABELS", "Inserted", "Lesion", "insert_lesion", "insert_lesions", "slice_boxes"]
@@ -241,15 +246,9 @@ def _truth(
     organs: Organs,
     measured: tuple[float, float],
 ) -> Lesion:
-    found = np.argwhere(mask)
-    start = np.array([s.start for s in block])
-    lower, upper = found.min(axis=0) + start, found.max(axis=0) + start + 1
-    box = Box(
-        lower_zyx=(float(lower[0]), float(lower[1]), float(lower[2])),
-        upper_zyx=(float(upper[0]), float(upper[1]), float(upper[2])),
-    )
+    box = tight_box(mask, block)
     center = geometry.to_lps_mm(box.center_zyx)
-    diameter = max(geometry.size_mm(box)[1:])
+    diameter = diameter_mm(box, geometry)
     attributes = {
         "density": plan.density,
         "shape": plan.shape,
@@ -260,7 +259,7 @@ def _truth(
         label=plan.label,
         box_zyx=box,
         center_lps_mm=(float(center[0]), float(center[1]), float(center[2])),
-        diameter_mm=float(diameter),
+        diameter_mm=diameter,
         mean_hu=measured[0],
         contrast_hu=measured[1],
         side=_side(center, geometry, organs),
