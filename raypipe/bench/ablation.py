@@ -143,8 +143,7 @@ def _run(
     seconds = time.perf_counter() - started
     metrics, state = saved[-1]
     info = checkpoint_info(told, network_config(told), stores[0].fingerprint, {})
-    network = build_network(info)
-    network.load_state_dict(state["average"])
+    network = build_network(info, state["average"])
     done = ArmRun(
         arm=arm,
         seed=seed,

@@ -46,8 +46,6 @@ class Detector:
     """
 
     def __init__(self, config: DetectorConfig, fingerprint: str) -> None:
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
         keep_freed_memory()
         if config.weights == RANDOM_WEIGHTS:
             info, network = _random_network(config.seed, fingerprint)
@@ -55,10 +53,7 @@ class Detector:
             return
         state, info, weights_hash = load_checkpoint(config.weights)
         check_fingerprint(info, fingerprint)
-        network = build_network(info)
-        check_state(state, network.state_dict())
-        network.load_state_dict(state)
-        self._place(config, info, network, weights_hash)
+        self._place(config, info, build_network(info, state), weights_hash)
 
     @classmethod
     def of(cls, network: Network, info: CheckpointInfo, config: DetectorConfig) -> Self:
@@ -71,6 +66,8 @@ class Detector:
         self, config: DetectorConfig, info: CheckpointInfo, network: Network, weights_hash: str
     ) -> None:
         self.config, self.info, self.weights_hash = config, info, weights_hash
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         try:
             self.device = torch.empty(0, device=config.device).device
         except (RuntimeError, AssertionError) as error:  # torch raises either for a missing device
@@ -224,9 +221,17 @@ def window_channels(hu_bzhw: Tensor, windows: Sequence[Window], context_slices: 
     return channels.flatten(1, 2)
 
 
-def build_network(info: CheckpointInfo) -> Network:
-    """The network of a checkpoint, without its weights."""
-    return Network(info.network, load_graph())
+def build_network(info: CheckpointInfo, state: dict[str, Tensor] | None = None) -> Network:
+    """The network of a checkpoint, with its weights where they are told.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+    """
+    network = Network(info.network, load_graph())
+    if state is not None:
+        check_state(state, network.state_dict())
+        network.load_state_dict(state)
+    return network
 
 
 def _random_network(seed: int, fingerprint: str) -> tuple[CheckpointInfo, Network]:

@@ -240,18 +240,18 @@ class Encoder(nn.Module):
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the maps that forward returns, finest first."""
-        return (*(stage.channels for stage in self.config.stages), self.config.out_channels)
+        stages = (stage.channels for stage in self.config.stages)
+        return (self.config.stem_channels, *stages, self.config.out_channels)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Pixels of a slice a cell of each map, finest first."""
-        first = self.config.stem_stride * 2
-        return tuple(first * 2**i for i in range(len(self.config.stages) + 1))
+        return tuple(self.config.stem_stride * 2**i for i in range(len(self.config.stages) + 2))
 
     def forward(self, x_bchw: Tensor) -> tuple[Tensor, ...]:
         """(B, in_channels, 256, 256) in 0..1 -> maps (B, C, H, W), finest first."""
         x_bchw = self.stem_blocks(self.activation(self.stem(x_bchw)))
-        maps = []
+        maps = [x_bchw]
         for stage in self.stages:
             x_bchw = stage(x_bchw)
             maps.append(x_bchw)

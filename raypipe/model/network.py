@@ -19,8 +19,11 @@ from raypipe.model.heads import BoxHead, HeadOutput, ImageHead
 from raypipe.model.pyramid import FeaturePyramid, Pointwise, Pyramid
 from raypipe.settings import Settings
 
-FINEST_STRIDE = 4
 COARSEST_STRIDE = 32
+TISSUE_STRIDE = 4
+"""Of the level on which training tells tissues apart."""
+KNOWING_STRIDE = 8
+"""Of the finest level that reads the graph itself: below it tokens are many and local."""
 
 
 class NetworkConfig(Settings):
@@ -37,7 +40,12 @@ class NetworkConfig(Settings):
     attributes: dict[str, tuple[str, ...]] = Field(description="attribute -> values, in order")
     pyramid_channels: int = Field(default=64, gt=0, multiple_of=8, description="width of a level")
     pyramid_blocks: int = Field(
-        default=0, ge=0, description="residual blocks of two 3 x 3 convolutions on every level"
+        default=0,
+        ge=0,
+        description="residual blocks of two 3 x 3 convolutions on every level but that of stride 2",
+    )
+    finest_stride: Literal[2, 4] = Field(
+        default=4, description="pixels a cell of the finest level; 2: for lesions of a few pixels"
     )
     node_channels: int = Field(default=64, gt=0, description="width of a graph node")
     context_slices: Literal[1, 3] = Field(
@@ -72,6 +80,7 @@ def config_for(
         attributes={name: attribute.values for name, attribute in graph.attributes.items()},
         pyramid_channels=64 if size == "small" else 256,
         pyramid_blocks=1 if size == "small" else 0,
+        finest_stride=2 if size == "small" else 4,
         node_channels=64 if size == "small" else 256,
         context_slices=3 if size == "small" else 1,
     )
@@ -85,7 +94,7 @@ class NetworkOutput(NamedTuple):
     image_logits: Tensor  # (B, image labels)
     region_logits: Tensor  # (B, regions): chest, abdomen, head
     features: Tensor  # (B, 2 C)
-    tissue_logits: Tensor | None = None  # (B, tissues, H, W) on the finest level, in training only
+    tissue_logits: Tensor | None = None  # (B, tissues, H, W) on TISSUE_STRIDE, in training only
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "NetworkOutput":
         """The same on a device, in a floating dtype."""
@@ -108,15 +117,19 @@ class Network(nn.Module):
         self.config = config
         sizes, width = config.encoder, config.pyramid_channels
         self.encoder = Encoder(sizes, in_channels=3 * config.context_slices)
-        self.first = next(i for i, s in enumerate(self.encoder.strides) if s >= FINEST_STRIDE)
-        strides = list(self.encoder.strides[self.first :])
+        found, finest = self.encoder.strides, config.finest_stride
+        self.first = next(i for i, stride in enumerate(found) if stride >= finest)
+        strides = list(found[self.first :])
         extra = 0
         while strides[-1] < COARSEST_STRIDE:
             strides.append(strides[-1] * 2)
             extra += 1
         self.strides = tuple(strides)
         self.pyramid = FeaturePyramid(
-            self.encoder.channels[self.first :], width, extra, config.pyramid_blocks
+            self.encoder.channels[self.first :],
+            width,
+            extra,
+            [config.pyramid_blocks if stride > 2 else 0 for stride in strides],
         )
         self.nodes: GraphEncoder | FreeSlots | None = None
         if config.strategy != "base":
@@ -124,10 +137,11 @@ class Network(nn.Module):
             slots = config.strategy == "adaptive_attention"
             self.nodes = (FreeSlots if slots else GraphEncoder)(table, config.node_channels)
         gated = config.strategy != "knowledge_fusion"
-        # the finest level is enhanced by way of the coarser ones: there tokens are many and local
+        # finer levels are enhanced by way of the coarser ones
+        knowing = sum(stride >= KNOWING_STRIDE for stride in strides)
         self.enhancements = nn.ModuleList(
             Enhancement(width, config.node_channels, gated=gated)
-            for _ in (self.strides[1:] if self.nodes is not None else ())
+            for _ in range(knowing if self.nodes is not None else 0)
         )
         values = sum(len(v) for v in config.attributes.values())
         self.box_head = BoxHead(width, len(config.labels), values, self.strides)
@@ -138,8 +152,8 @@ class Network(nn.Module):
         """(B, 3 * context_slices, 256, 256) in 0..1, the windows of each slice side by side."""
         maps = self.encoder(x_bchw)[self.first :]
         pyramid = enhanced_pyramid(maps, self.pyramid, self.nodes, self.enhancements)
-        # the sharpest evidence of the finest attention beside the whole slice's vector
-        peak = pyramid.maps[1].amax(dim=(2, 3))
+        # the sharpest evidence of the finest level that knows the graph beside the whole slice's
+        peak = pyramid.maps[self.strides.index(KNOWING_STRIDE)].amax(dim=(2, 3))
         features = torch.cat((pyramid.context_bc, peak), dim=1)
         logits = self.image_head(features)
         count = len(self.config.image_labels)
@@ -149,13 +163,13 @@ class Network(nn.Module):
             image_logits=logits[:, :count],
             region_logits=logits[:, count:],
             features=features,
-            tissue_logits=self._tissues(pyramid.maps[0]),
+            tissue_logits=self._tissues(pyramid.maps[self.strides.index(TISSUE_STRIDE)]),
         )
 
-    def _tissues(self, finest_bchw: Tensor) -> Tensor | None:
+    def _tissues(self, map_bchw: Tensor) -> Tensor | None:
         if self.tissue_head is None or not self.training:
             return None
-        logits: Tensor = self.tissue_head(finest_bchw)
+        logits: Tensor = self.tissue_head(map_bchw)
         return logits
 
 
@@ -165,13 +179,13 @@ def enhanced_pyramid(
     nodes: GraphEncoder | FreeSlots | None,
     enhancements: nn.ModuleList,
 ) -> Pyramid:
-    """The pyramid over an encoder's maps, finest first; all but the finest read the nodes."""
+    """The pyramid over an encoder's maps, finest first; the coarser ones read the nodes."""
     laterals = pyramid.lateral(maps)
     if nodes is not None:
-        nodes_nd = nodes()
-        laterals[1:] = [
+        nodes_nd, first = nodes(), len(laterals) - len(enhancements)
+        laterals[first:] = [
             enhance(lateral, nodes_nd)
-            for enhance, lateral in zip(enhancements, laterals[1:], strict=True)
+            for enhance, lateral in zip(enhancements, laterals[first:], strict=True)
         ]
     result: Pyramid = pyramid(laterals)
     return result

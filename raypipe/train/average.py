@@ -8,7 +8,6 @@ in it than each (Wortsman et al., ICML 2022, "Model soups"), at no cost when it 
 were drawn apart have no such mean.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from raypipe.model.checkpoint import (
     check_fingerprint,
     check_state,
     load_checkpoint,
-    save_checkpoint,
 )
 from raypipe.train.finish import finish
 from raypipe.train.synthesis import SynthesisConfig
@@ -60,10 +58,7 @@ def average(weights: Sequence[str], target: Path, calibration: SynthesisConfig) 
         windows=info.windows,
         training={"average_of": parents, "metrics": {}},
     )
-    with tempfile.TemporaryDirectory() as work:
-        plain = Path(work) / "mean.safetensors"
-        save_checkpoint(plain, _mean([state for state, _, _ in loaded]), mean)
-        return finish(plain, target, calibration, threads=None)
+    return finish(_mean([state for state, _, _ in loaded]), mean, target, calibration, threads=None)
 
 
 def _mean(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

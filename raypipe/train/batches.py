@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own short name
 
 from raypipe.knowledge.graph import REGIONS, KnowledgeGraph
 from raypipe.model.encoder import IMAGE_SIZE
-from raypipe.model.network import NetworkConfig
+from raypipe.model.network import TISSUE_STRIDE, NetworkConfig
 from raypipe.settings import Settings
 from raypipe.train.dataset import SampleStore, SliceSample
 from raypipe.train.losses import Truth
@@ -94,7 +94,7 @@ def make_batch(
         augment: None leaves slices as they are.
     """
     slices, truths, tissues = [], [], []
-    cells = grid.image_size // int(grid.stride_n[0])
+    cells = grid.image_size // TISSUE_STRIDE
     for index, seed in zip(indices, seeds, strict=True):
         sample = store[index]
         hu, boxes, theta = _augmented(sample, np.random.default_rng(seed), augment)

@@ -72,7 +72,8 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
     target = weights_file(config)
     with checkpoint.as_directory() as folder, tempfile.TemporaryDirectory() as work:
         final = Path(work) / WEIGHTS_FILE
-        of_series = finish(Path(folder) / WEIGHTS_FILE, final, config.calibration, config.threads)
+        state, info, _ = load_checkpoint(Path(folder) / WEIGHTS_FILE)
+        of_series = finish(state, info, final, config.calibration, config.threads)
         copy_to(final, target)
     of_slices = {k: float(v) for k, v in metrics.items()}
     return TrainResult(weights=target, metrics={**of_slices, **of_series})

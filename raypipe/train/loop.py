@@ -244,9 +244,8 @@ def _validated(
     metrics = {"map50": 0.0}
     if place.rank == 0:
         info = checkpoint_info(config, sizes, store.fingerprint, {})
-        network = build_network(info)
-        network.load_state_dict(weights)
-        detector = Detector.of(network, info, DetectorConfig(device=place.device))
+        settings = DetectorConfig(device=place.device)
+        detector = Detector.of(build_network(info, weights), info, settings)
         count = min(config.validation_slices, len(store))
         indices = np.linspace(0, len(store) - 1, count).astype(int).tolist()
         metrics = validate(detector, store, sorted(set(indices)))

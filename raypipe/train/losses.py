@@ -66,7 +66,7 @@ class Truth:
         region_br: (B, R) 0 or 1; a row of zeros where the regions are not known.
         attention: (B, 1, H, W) a level, 0 or 1.
         hu_bn: (B, N) mean HU of the cell.
-        tissue_bhw: (B, H, W) int64 on the finest level; 255 where not known.
+        tissue_bhw: (B, H, W) int64 on network.TISSUE_STRIDE; 255 where not known.
     """
 
     index_bn: Tensor

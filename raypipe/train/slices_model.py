@@ -41,6 +41,10 @@ class SliceInfo(CheckpointInfo):
     view: ViewConfig
 
 
+PEAK_STRIDE = 4
+"""Of the finest level whose sharpest evidence is read."""
+
+
 class SliceClassifier(nn.Module):
     """Encoder, knowledge and pyramid of the detection network; a fresh head for the classes."""
 
@@ -48,6 +52,7 @@ class SliceClassifier(nn.Module):
         super().__init__()
         network = Network(config, load_graph())
         self.config, self.first = config, network.first
+        self.sharpest = network.strides.index(PEAK_STRIDE)
         self.encoder, self.pyramid = network.encoder, network.pyramid
         self.nodes, self.enhancements = network.nodes, network.enhancements
         width = config.pyramid_channels
@@ -63,8 +68,9 @@ class SliceClassifier(nn.Module):
         """(B, 3 * context_slices, H, W) in 0..1 -> logits (B, K)."""
         maps = self.encoder(x_bchw)[self.first :]
         pyramid = enhanced_pyramid(maps, self.pyramid, self.nodes, self.enhancements)
-        # beside the whole slice the sharpest evidence of the two finest levels: stones are small
-        peaks = [level.amax(dim=(2, 3)) for level in pyramid.maps[:2]]
+        # beside the whole slice the sharpest evidence of two fine levels: stones are small
+        fine = pyramid.maps[self.sharpest : self.sharpest + 2]
+        peaks = [level.amax(dim=(2, 3)) for level in fine]
         logits: Tensor = self.head(torch.cat((pyramid.context_bc, *peaks), dim=1))
         return logits
 

@@ -6,7 +6,7 @@ Does not know: networks, files.
 A few boxes tell a network little about the rest of the slice; organs tell it everywhere where it
 is, so that small lesions are learned from fewer slices (Jaeger 2020, Retina U-Net).
 
-Shape suffixes: B slices, T tissues, H W cells of the finest level.
+Shape suffixes: B slices, T tissues, H W cells.
 """
 
 from collections.abc import Callable, Sequence

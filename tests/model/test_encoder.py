@@ -20,12 +20,13 @@ def test_paper_sizes() -> None:
         assert parameters(stage) == pytest.approx(count, rel=0.05)
     assert parameters(encoder.out) == pytest.approx(8.4e6, rel=0.05)
     assert [tuple(m.shape) for m in maps] == [
+        (1, 64, 256, 256),
         (1, 128, 128, 128),
         (1, 256, 64, 64),
         (1, 512, 32, 32),
         (1, 1024, 16, 16),
     ]
-    assert encoder.strides == (2, 4, 8, 16)
+    assert encoder.strides == (1, 2, 4, 8, 16)
     gflops = counter.get_total_flops() / 1e9
     assert gflops == pytest.approx(156.8, rel=0.05)
 
@@ -34,7 +35,7 @@ def test_small_sizes() -> None:
     encoder = Encoder(small())
     assert parameters(encoder) < 2e6
     maps = encoder(torch.zeros(1, 3, 256, 256))
-    assert [m.shape[2] for m in maps] == [64, 32, 16, 8]
+    assert [m.shape[2] for m in maps] == [128, 64, 32, 16, 8]
     assert tuple(m.shape[1] for m in maps) == encoder.channels
     assert tuple(256 // m.shape[2] for m in maps) == encoder.strides
 

@@ -25,8 +25,8 @@ def test_small_network_is_small_and_its_shapes_fit() -> None:
     config = network.config
     with torch.inference_mode():
         output = network(torch.rand(2, CHANNELS, 256, 256))
-    cells = sum((256 // s) ** 2 for s in (4, 8, 16, 32))
-    assert network.strides == (4, 8, 16, 32)
+    cells = sum((256 // s) ** 2 for s in (2, 4, 8, 16, 32))
+    assert network.strides == (2, 4, 8, 16, 32)
     assert output.head.class_logits_bnk.shape == (2, cells, len(config.labels))
     assert output.head.box_bn4.shape == (2, cells, 4)
     assert output.head.centerness_bn.shape == (2, cells)
@@ -34,19 +34,19 @@ def test_small_network_is_small_and_its_shapes_fit() -> None:
     assert output.head.attribute_logits_bnv.shape == (2, cells, values)
     assert output.image_logits.shape == (2, len(config.image_labels))
     assert output.region_logits.shape == (2, 3)
-    assert [a.shape[-1] for a in output.attention] == [64, 32, 16, 8]
+    assert [a.shape[-1] for a in output.attention] == [128, 64, 32, 16, 8]
     assert (output.head.box_bn4[..., 2:] > 0).all()
 
 
 def test_boxes_start_at_their_cells() -> None:
     with torch.inference_mode():
         boxes = build()(torch.rand(1, CHANNELS, 256, 256)).head.box_bn4[0]
-    first = cell_centers(64, 64, 4, "cpu")
-    assert first[0].tolist() == [2.0, 2.0] and first[1].tolist() == [6.0, 2.0]
-    assert (boxes[: 64 * 64, :2] - first).abs().max() < 4 * 2
+    first = cell_centers(128, 128, 2, "cpu")
+    assert first[0].tolist() == [1.0, 1.0] and first[1].tolist() == [3.0, 1.0]
+    assert (boxes[: 128 * 128, :2] - first).abs().max() < 2 * 2
 
 
-def test_paper_network_has_the_same_levels() -> None:
+def test_paper_network_has_the_same_levels_but_the_finest() -> None:
     with torch.device("meta"):
         network = Network(config_for(GRAPH, size="paper"), GRAPH)
     assert network.strides == (4, 8, 16, 32)

@@ -1,3 +1,6 @@
+from typing import Literal
+
+import pytest
 import torch
 
 from raypipe.knowledge.graph import load_graph
@@ -5,8 +8,12 @@ from raypipe.model.network import Network, config_for
 from raypipe.train.grow import grown
 
 
-def networks() -> tuple[Network, Network]:
-    """One with a narrower stem, shallower stages and no residual blocks, and the preset."""
+def networks(*, finest_stride: Literal[2, 4] = 2) -> tuple[Network, Network]:
+    """One with a narrower stem, shallower stages and no residual blocks, and the preset.
+
+    Args:
+        finest_stride: of the first.
+    """
     torch.manual_seed(0)
     graph = load_graph()
     sizes = config_for(graph)
@@ -14,19 +21,36 @@ def networks() -> tuple[Network, Network]:
     encoder = sizes.encoder.model_copy(
         update={"stem_channels": 16, "stem_blocks": 0, "stages": tuple(stages)}
     )
-    smaller = sizes.model_copy(update={"encoder": encoder, "pyramid_blocks": 0})
+    smaller = sizes.model_copy(
+        update={"encoder": encoder, "pyramid_blocks": 0, "finest_stride": finest_stride}
+    )
     return Network(smaller, graph), Network(sizes, graph)
 
 
-def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same() -> None:
-    small, large = (network.eval() for network in networks())
+@pytest.mark.parametrize("finest_stride", [2, 4])
+def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same(
+    finest_stride: Literal[2, 4],
+) -> None:
+    """On the levels of both: one that is gained stands before them."""
+    small, large = (network.eval() for network in networks(finest_stride=finest_stride))
     large.load_state_dict(grown(small.state_dict(), large.state_dict()))
     x_bchw = torch.rand(1, 9, 256, 256)
     with torch.inference_mode():
         before, after = small(x_bchw), large(x_bchw)
-        torch.testing.assert_close(after.head.class_logits_bnk, before.head.class_logits_bnk)
-        torch.testing.assert_close(after.head.box_bn4, before.head.box_bn4)
-        torch.testing.assert_close(after.image_logits, before.image_logits)
+    cells = before.head.box_bn4.shape[1]
+    for one, other in zip(after.head, before.head, strict=True):
+        torch.testing.assert_close(one[:, -cells:], other)
+    torch.testing.assert_close(after.image_logits, before.image_logits)
+
+
+def test_a_level_that_is_gained_learns_from_the_stem() -> None:
+    small, large = networks(finest_stride=4)
+    large.load_state_dict(grown(small.state_dict(), large.state_dict()))
+    assert large.strides == (2, *small.strides)
+    large(torch.rand(1, 9, 64, 64)).head.class_logits_bnk.square().mean().backward()
+    lateral = large.pyramid.laterals[0].weight
+    assert torch.count_nonzero(lateral) == 0
+    assert lateral.grad is not None and torch.count_nonzero(lateral.grad) > 0
 
 
 def test_what_is_new_learns() -> None:

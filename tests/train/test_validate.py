@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from raypipe.geometry import Box
-from raypipe.model.checkpoint import load_checkpoint, save_checkpoint
+from raypipe.model.checkpoint import load_checkpoint
 from raypipe.model.config import DetectorConfig
 from raypipe.model.detector import Detector
 from raypipe.phantom import Lesion
@@ -143,17 +143,17 @@ def test_rare_labels_take_the_pooled_fit() -> None:
 
 def test_weights_are_finished_on_whole_series(tmp_path: Path) -> None:
     """Random weights find nothing, but the path from series to thresholds is walked."""
-    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    target = tmp_path / "a.safetensors"
     fingerprint = PreprocessConfig().fingerprint
     detector = Detector(DetectorConfig(weights="random"), fingerprint)
     info = detector.info.model_copy(update={"training": {"metrics": {"map50": 0.5}}})
-    save_checkpoint(source, detector.network.state_dict(), info)
-    metrics = finish(source, target, SynthesisConfig(phantom_series=1, seed=40), threads=None)
+    state = detector.network.state_dict()
+    metrics = finish(state, info, target, SynthesisConfig(phantom_series=1, seed=40), threads=None)
     assert metrics["series/series"] == 1.0 and metrics["series/lesions"] >= 1.0
     tensors, finished, _ = load_checkpoint(target)
     assert set(finished.thresholds) == set(detector.labels)
     assert finished.calibration is not None
     assert set(finished.calibration.slope) == set(detector.labels)
     assert finished.training["metrics"]["map50"] == 0.5
-    assert set(tensors) == set(detector.network.state_dict())
-    assert finish(source, target, SynthesisConfig(phantom_series=0), threads=None) == {}
+    assert set(tensors) == set(state)
+    assert finish(state, info, target, SynthesisConfig(phantom_series=0), threads=None) == {}
