@@ -41,8 +41,8 @@ class SliceInfo(CheckpointInfo):
     view: ViewConfig
 
 
-PEAK_STRIDE = 4
-"""Of the finest level whose sharpest evidence is read."""
+PEAK_STRIDE = 8
+"""Of the coarsest level whose sharpest evidence is read."""
 
 
 class SliceClassifier(nn.Module):
@@ -52,13 +52,14 @@ class SliceClassifier(nn.Module):
         super().__init__()
         network = Network(config, load_graph())
         self.config, self.first = config, network.first
-        self.sharpest = network.strides.index(PEAK_STRIDE)
+        self.fine = sum(stride <= PEAK_STRIDE for stride in network.strides)
         self.encoder, self.pyramid = network.encoder, network.pyramid
         self.nodes, self.enhancements = network.nodes, network.enhancements
         width = config.pyramid_channels
+        read = (1 + self.fine) * width
         self.head = nn.Sequential(
-            nn.LayerNorm(3 * width),
-            nn.Linear(3 * width, 2 * width),
+            nn.LayerNorm(read),
+            nn.Linear(read, 2 * width),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(2 * width, classes),
@@ -68,9 +69,8 @@ class SliceClassifier(nn.Module):
         """(B, 3 * context_slices, H, W) in 0..1 -> logits (B, K)."""
         maps = self.encoder(x_bchw)[self.first :]
         pyramid = enhanced_pyramid(maps, self.pyramid, self.nodes, self.enhancements)
-        # beside the whole slice the sharpest evidence of two fine levels: stones are small
-        fine = pyramid.maps[self.sharpest : self.sharpest + 2]
-        peaks = [level.amax(dim=(2, 3)) for level in fine]
+        # beside the whole slice the sharpest evidence of the fine levels: stones are small
+        peaks = [level.amax(dim=(2, 3)) for level in pyramid.maps[: self.fine]]
         logits: Tensor = self.head(torch.cat((pyramid.context_bc, *peaks), dim=1))
         return logits
 
