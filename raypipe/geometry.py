@@ -144,6 +144,10 @@ class Geometry:
         z, y, x = (float(n * s) for n, s in zip(box_zyx.size_zyx, self.spacing_zyx_mm, strict=True))
         return (z, y, x)
 
+    def diameter_mm(self, box_zyx: Box) -> float:
+        """The longest edge of a box within the slice plane, in mm: how large a lesion is called."""
+        return max(self.size_mm(box_zyx)[1:])
+
     def resized(self, shape_zyx: tuple[int, int, int]) -> "Geometry":
         """The grid of another shape over the same field of view (outer faces coincide)."""
         factor = np.array(self.shape_zyx, dtype=np.float64) / np.array(shape_zyx)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from raypipe.findings.attributes import (
     Anatomy,
-    diameter_mm,
     lung_level,
     mean_hu,
     measure_anatomy,
@@ -106,7 +105,7 @@ def _finding(track: Track, series: _Series) -> Finding | None:
     if box is None:
         return None
     hu = None if series.anatomy is None else mean_hu(series.model_input.hu, track.box_zyx)
-    diameter = diameter_mm(grid, track.box_zyx)
+    diameter = grid.diameter_mm(track.box_zyx)
     attributes = vote(track.detections, node)
     if series.config.plausible_only and not _plausible(
         node, hu, attributes.get("shape"), series.config

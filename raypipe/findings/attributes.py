@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from raypipe.geometry import Box, Geometry
+from raypipe.geometry import Box
 from raypipe.knowledge.graph import FindingNode
 from raypipe.types import Detection, HuArray
 
@@ -105,11 +105,6 @@ def mean_hu(hu: HuArray, box_zyx: Box) -> float:
         first = int(np.clip(first, 0, n - 1))
         slices.append(slice(first, int(np.clip(last, first + 1, n))))
     return float(hu[tuple(slices)].mean())
-
-
-def diameter_mm(geometry: Geometry, box_zyx: Box) -> float:
-    """Longest edge within the slice plane."""
-    return max(geometry.size_mm(box_zyx)[1:])
 
 
 def vote(detections: Sequence[Detection], node: FindingNode) -> dict[str, str]:

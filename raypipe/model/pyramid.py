@@ -95,7 +95,7 @@ class FeaturePyramid(nn.Module):
         in_channels: channels of the encoder's maps that enter, finest first.
         channels: width of every level.
         extra_levels: coarser levels to add by strided convolution.
-        blocks: residual blocks of each level, before its attention; none where it is left out.
+        blocks: residual blocks of each level, before its attention.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class FeaturePyramid(nn.Module):
         in_channels: Sequence[int],
         channels: int,
         extra_levels: int,
-        blocks: Sequence[int] = (),
+        blocks: Sequence[int],
     ) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(Pointwise(c, channels) for c in in_channels)
@@ -112,7 +112,7 @@ class FeaturePyramid(nn.Module):
         )
         levels = len(in_channels) + extra_levels
         self.smooth = nn.ModuleList(Separable(channels) for _ in range(levels))
-        self.blocks = nn.ModuleList(residual_blocks(channels, n) for n in blocks or [0] * levels)
+        self.blocks = nn.ModuleList(residual_blocks(channels, n) for n in blocks)
         self.whole = GlobalAttention(channels)
         self.attention = nn.ModuleList(
             LevelAttention(channels, coarsest=level == levels - 1) for level in range(levels)

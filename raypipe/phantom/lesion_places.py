@@ -126,7 +126,7 @@ def _earns_its_label(plan: LesionPlan, cover: Cover, geometry: Geometry, organs:
     if not mask.any():  # all that lies in tissue are spicules
         return False
     low, high = plan.kind.measured_mm
-    if not low <= diameter_mm(tight_box(mask, cover.block), geometry) <= high:
+    if not low <= geometry.diameter_mm(tight_box(mask, cover.block)) <= high:
         return False
     if plan.contrast_hu is None:
         return True
@@ -147,8 +147,3 @@ def tight_box(mask: NDArray[np.bool_], block: Block) -> Box:
         for part, span in zip(block, spans, strict=True)
     )
     return Box(lower_zyx=(z[0], y[0], x[0]), upper_zyx=(z[1], y[1], x[1]))
-
-
-def diameter_mm(box: Box, geometry: Geometry) -> float:
-    """The longest edge of a box within the slice plane: how large a lesion is called."""
-    return max(geometry.size_mm(box)[1:])

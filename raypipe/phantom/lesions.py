@@ -21,7 +21,6 @@ from raypipe.geometry import Box, Geometry
 from raypipe.phantom.lesion_kinds import DEFAULT_LABELS, KINDS, LesionPlan, plan_lesion, severity
 from raypipe.phantom.lesion_masks import Block, Cover
 from raypipe.phantom.lesion_places import (
-    diameter_mm,
     find_room,
     half_contrast,
     tight_box,
@@ -248,7 +247,7 @@ def _truth(
 ) -> Lesion:
     box = tight_box(mask, block)
     center = geometry.to_lps_mm(box.center_zyx)
-    diameter = diameter_mm(box, geometry)
+    diameter = geometry.diameter_mm(box)
     attributes = {
         "density": plan.density,
         "shape": plan.shape,

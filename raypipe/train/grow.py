@@ -43,7 +43,7 @@ def grown(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
         a state with which the network computes what the checkpoint's does on the levels of both.
     """
     state = _with_levels(tensors, own)
-    for name in own.keys() - tensors.keys():
+    for name in own.keys() - state.keys():
         if _NEW.match(name):
             adds = _LAYER_ADDS.search(name)
             state[name] = torch.zeros_like(own[name]) if adds else own[name]
@@ -59,7 +59,7 @@ def grown(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str,
 
 def _with_levels(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Count levels from the new finest one, which starts as a copy; its lateral adds nothing."""
-    if _SCALE not in tensors or not (gained := len(own[_SCALE]) - len(tensors[_SCALE])):
+    if _SCALE not in tensors or (gained := len(own[_SCALE]) - len(tensors[_SCALE])) < 1:
         return dict(tensors)
     state = {}
     for name, value in tensors.items():

@@ -43,6 +43,18 @@ def test_weights_of_a_smaller_network_start_a_larger_one_that_computes_the_same(
     torch.testing.assert_close(after.image_logits, before.image_logits)
 
 
+def test_blocks_move_with_the_level_that_they_belong_to() -> None:
+    graph = load_graph()
+    sizes = config_for(graph)
+    small = Network(sizes.model_copy(update={"finest_stride": 4}), graph).eval()
+    torch.nn.init.normal_(small.pyramid.blocks[-1][0].second.weight)
+    large = Network(sizes, graph).eval()
+    large.load_state_dict(grown(small.state_dict(), large.state_dict()))
+    x_bchw = torch.rand(1, 9, 256, 256)
+    with torch.inference_mode():
+        torch.testing.assert_close(large(x_bchw).image_logits, small(x_bchw).image_logits)
+
+
 def test_a_level_that_is_gained_learns_from_the_stem() -> None:
     small, large = networks(finest_stride=4)
     large.load_state_dict(grown(small.state_dict(), large.state_dict()))
