@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own short name
 from torch.utils.checkpoint import checkpoint
 
+from raypipe.model.dot_product import attend
 from raypipe.model.residual import residual_blocks
 from raypipe.settings import Settings
 
@@ -114,7 +115,7 @@ class WindowAttention(nn.Module):
         x_nc = x_bhwc.view(b, h // s, s, w // s, s, c).transpose(2, 3).reshape(-1, s * s, c)
         qkv = self.qkv(x_nc).view(-1, s * s, 3, self.heads, c // self.heads)
         q_natd, k_natd, v_natd = (part.transpose(1, 2) for part in qkv.unbind(2))  # views
-        y_natd = F.scaled_dot_product_attention(q_natd, k_natd, v_natd)
+        y_natd = attend(q_natd, k_natd, v_natd)
         y_nc = self.out(y_natd.transpose(1, 2).reshape(-1, s * s, c))
         return y_nc.view(b, h // s, w // s, s, s, c).transpose(2, 3).reshape(b, h, w, c)  # type: ignore[no-any-return]
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own short name
 
 from raypipe.knowledge.graph import REGIONS, KnowledgeGraph
+from raypipe.model.dot_product import attend
 
 Strategy = Literal["base", "knowledge_fusion", "adaptive_attention", "full"]
 """base: no enhancement; knowledge_fusion: nodes are attended to and added; adaptive_attention:
@@ -150,7 +151,7 @@ class Enhancement(nn.Module):
         q = self.norm(x_btc)
         q = self.query(q).view(1, -1, self.heads, c // self.heads).transpose(1, 2)
         k, v = self.key_value(nodes_nd).view(1, -1, 2, self.heads, c // self.heads).unbind(2)
-        read = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2))
+        read = attend(q, k.transpose(1, 2), v.transpose(1, 2))
         read_btc = self.out(read.transpose(1, 2).reshape(1, b * h * w, c))
         if self.gate is not None:
             read_btc = torch.sigmoid(self.gate(torch.cat((x_btc, read_btc), dim=-1))) * read_btc
