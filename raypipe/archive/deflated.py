@@ -20,7 +20,7 @@ _SYNTAX_TAG = b"\x02\x00\x10\x00UI"
 def is_deflated(content: bytes) -> bool:
     """Whether the file meta of an object says so."""
     at = content.find(_SYNTAX_TAG, 132, 4096) if content[128:132] == b"DICM" else -1
-    return at >= 0 and content[at + 8 :].startswith(DEFLATED.encode())
+    return at >= 0 and content.startswith(DEFLATED.encode(), at + 8)
 
 
 def inflated(content: bytes, limit: int) -> bytes:
