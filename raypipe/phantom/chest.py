@@ -19,11 +19,14 @@ from raypipe.phantom.shapes import (
 )
 from raypipe.phantom.vessels import Tree, grow_tree
 
+_ARCH_MM = 20.0
+"""Half the width of vertebral arches, canal and all."""
+
 CHEST: Bounds = ((-150.0, 150.0), (-110.0, 110.0), (-105.0, 235.0))
 
 
 def mediastinum(build: Build, x: Array, y: Array, z: Array) -> Array:
-    """Distance to what parts the lungs: pericardium, upper column, spine's front."""
+    """Distance to what parts the lungs: pericardium, upper column, spine."""
     heart = ellipsoid((18, -27, 42 + build.dome_mm * 0.5), (64, 50, 58), turn_deg=(0, 20, 15))
     width = np.interp(z, (60, 100, 150, 210), (34, 33, 28, 26)).astype(np.float32)
     depth = np.interp(z, (60, 120, 170, 210), (62, 58, 48, 44)).astype(np.float32)
@@ -32,6 +35,8 @@ def mediastinum(build: Build, x: Array, y: Array, z: Array) -> Array:
     column = np.maximum(column, 62 - z)
     sx, sy = x - build.spine_x(z), y - build.spine_y(z) + 12
     spine = (np.sqrt(((sx - 3) / 27) ** 2 + (sy / 32) ** 2) - 1) * 28
+    arch = np.maximum(np.abs(sx) - _ARCH_MM, 12 - sy)  # no lung behind a vertebral body
+    spine = smooth_union(spine, arch, 8)
     front = np.maximum(np.abs(x - 6) - 11 + 0.12 * (y + 80), y + 40)  # anterior junction
     front = np.maximum(front, np.abs(z - 60) - 120)
     both = smooth_union(heart(x, y, z), column, 22)

@@ -28,6 +28,10 @@ _ROUGHNESS = {
 }
 
 
+SHALLOW_MM = 3.0
+"""A film of fluid thinner than this looks like pleura and is not called an effusion."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cover:
     """How much a lesion fills of each voxel of a block, 0 to 1.
@@ -161,7 +165,10 @@ def _spicules(plan: LesionPlan, local: Array, length: Array, rng: np.random.Gene
 def effusion_cover(
     plan: LesionPlan, side: Organ, geometry: Geometry, organs: NDArray[np.uint8]
 ) -> Cover | None:
-    """Fluid that has sunk to the back of one pleural space, deepest at the base."""
+    """Fluid that has sunk to the back of one pleural space, deepest at the base.
+
+    It ends where it is too shallow to be told from the chest wall.
+    """
     lung = organs == side
     found = ndimage.find_objects(lung.astype(np.uint8))
     if not found or found[0] is None:
@@ -180,12 +187,13 @@ def effusion_cover(
     heights = z.min() + 6.0 * (np.arange(len(rear)) + 0.5)
     rear_y = np.interp(points[2], heights, rear)
     thin = np.clip((points[2] - base) / max(0.75 * (top - base), 40.0), 0, 1.2)
-    level = rear_y - plan.diameter_mm * (1 - thin)
+    deepest = plan.diameter_mm * (1 - thin)
+    level = rear_y - deepest
     middle, half = (x.min() + x.max()) / 2, max(1.0, (x.max() - x.min()) / 2)
     meniscus = 0.3 * plan.diameter_mm * np.clip(1 - thin, 0, 1)
     depth = points[1] - level + meniscus * ((points[0] - middle) / half) ** 2 - 0.1 * meniscus
     edge = max(1.0, geometry.spacing_zyx_mm[1])
-    cover = np.clip(0.5 + depth / edge, 0, 1) * (thin < 1)
+    cover = np.clip(0.5 + depth / edge, 0, 1) * (deepest >= SHALLOW_MM)
     return Cover(block=block, cover=np.asarray(cover, np.float32))
 
 

@@ -113,14 +113,16 @@ def _checked(
         core=None if found.core is None else found.core * gate,
         body=None if found.body is None else found.body * gate,
     )
-    return within if _earns_its_label(plan, within, geometry, organs) else None
+    return within if _earns_its_label(plan, within, geometry, organs, lesion_map) else None
 
 
-def _earns_its_label(plan: LesionPlan, cover: Cover, geometry: Geometry, organs: Organs) -> bool:
+def _earns_its_label(
+    plan: LesionPlan, cover: Cover, geometry: Geometry, organs: Organs, lesion_map: Organs
+) -> bool:
     """Whether a reader would call it so: by its size in the plane, and by what surrounds it.
 
-    A lesion told by its contrast leaves at least half of its organ on every slice: where it takes
-    more, the rest of the organ looks like the lesion.
+    A lesion told by its contrast leaves, with those that are there, at least half of its organ on
+    every slice: where they take more, the rest of the organ looks like the lesion.
     """
     mask = half_contrast(cover.measured)
     if not mask.any():  # all that lies in tissue are spicules
@@ -130,8 +132,10 @@ def _earns_its_label(plan: LesionPlan, cover: Cover, geometry: Geometry, organs:
         return False
     if plan.contrast_hu is None:
         return True
-    organ = np.isin(organs[cover.block[0]], plan.kind.organs).sum(axis=(1, 2))
-    return bool((mask.sum(axis=(1, 2)) <= organ / 2).all())
+    organ = np.isin(organs[cover.block[0]], plan.kind.organs)
+    taken = (organ & (lesion_map[cover.block[0]] > 0)).sum(axis=(1, 2)) + mask.sum(axis=(1, 2))
+    own = mask.any(axis=(1, 2))
+    return bool((taken <= organ.sum(axis=(1, 2)) / 2)[own].all())
 
 
 def half_contrast(cover: Array) -> NDArray[np.bool_]:

@@ -53,6 +53,20 @@ def test_contrast_medium_fills_the_aorta() -> None:
     assert _mean(filled, Organ.AORTA) > _mean(plain, Organ.AORTA) + 80
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_no_lung_lies_behind_the_spine(seed: int) -> None:
+    phantom = make_phantom(PhantomSpec(region="chest", **SMALL, seed=seed, lesions=0))  # type: ignore[arg-type]
+    lungs = np.isin(phantom.organs, (Organ.LUNG_LEFT, Organ.LUNG_RIGHT))
+    seen = 0
+    for lung, vertebra in zip(lungs, phantom.organs == Organ.VERTEBRA, strict=True):
+        if vertebra.sum() < 20:
+            continue
+        y, x = (round(float(axis.mean())) for axis in np.nonzero(vertebra))
+        seen += bool(lung.any())
+        assert not lung[y:, x - 3 : x + 4].any()
+    assert seen > 5
+
+
 def test_anatomy_has_its_sides() -> None:
     phantom = make_phantom(PhantomSpec(region="abdomen", **SMALL, seed=5, lesions=0))
     geometry = phantom.volume.geometry

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -119,7 +120,9 @@ def test_slice_boxes_are_tight() -> None:
     assert box.upper_zyx == (z + 1, rows.max() + 1, columns.max() + 1)
 
 
-def _in_one_organ(organ: Organ, label: str, columns: int, seeds: range) -> list[Inserted]:
+def _in_one_organ(
+    organ: Organ, labels: Sequence[str], columns: int, seeds: range
+) -> list[Inserted]:
     """Lesions in a block of one organ, air around it, on slices of 3 mm with pixels of 1.5 mm."""
     organs = np.full((30, 100, 100), Organ.AIR, np.uint8)
     organs[:, 10:90, 10 : 10 + columns] = organ
@@ -128,7 +131,7 @@ def _in_one_organ(organ: Organ, label: str, columns: int, seeds: range) -> list[
     affine[2, 0], affine[1, 1], affine[0, 2] = 3.0, 1.5, 1.5
     geometry = Geometry(shape_zyx=organs.shape, affine_zyx_to_lps=affine)
     return [
-        insert_lesions(hu, geometry, organs, np.random.default_rng(seed), labels=(label,))
+        insert_lesions(hu, geometry, organs, np.random.default_rng(seed), labels=labels)
         for seed in seeds
     ]
 
@@ -138,7 +141,7 @@ def test_lung_lesions_are_named_by_their_size() -> None:
         low, high = load_graph().finding(label).size_range_mm or (0.0, 0.0)
         found = [
             lesion
-            for inserted in _in_one_organ(Organ.LUNG_LEFT, label, 80, range(25))
+            for inserted in _in_one_organ(Organ.LUNG_LEFT, (label,), 80, range(25))
             for lesion in inserted.lesions
         ]
         assert len(found) > 15
@@ -147,7 +150,7 @@ def test_lung_lesions_are_named_by_their_size() -> None:
 
 def test_spicules_are_seen_and_not_measured() -> None:
     spiculated = 0
-    for inserted in _in_one_organ(Organ.LUNG_LEFT, "lung_mass", 80, range(25)):
+    for inserted in _in_one_organ(Organ.LUNG_LEFT, ("lung_mass",), 80, range(25)):
         for lesion in inserted.lesions:
             if lesion.attributes["margin"] != "spiculated":
                 continue
@@ -164,9 +167,26 @@ def test_spicules_are_seen_and_not_measured() -> None:
 
 def test_a_lesion_told_by_contrast_leaves_most_of_its_organ() -> None:
     shares = []
-    for inserted in _in_one_organ(Organ.LIVER, "liver_mass", 26, range(40)):
+    for inserted in _in_one_organ(Organ.LIVER, ("liver_mass",), 26, range(40)):
         shares += [float(m.sum()) / (80 * 26) for m in inserted.lesion_map > 0]
     assert 0.2 < max(shares) <= 0.5
+
+
+def test_lesions_told_by_contrast_leave_most_of_their_organ_together() -> None:
+    shares = []
+    for inserted in _in_one_organ(Organ.LIVER, ("liver_mass",) * 3, 26, range(25)):
+        shares += [float(m.sum()) / (80 * 26) for m in inserted.lesion_map > 0]
+    assert 0.4 < max(shares) <= 0.5
+
+
+def test_an_effusion_is_nowhere_a_mere_film() -> None:
+    depths = []
+    for inserted in _in_one_organ(Organ.LUNG_LEFT, ("pleural_effusion",), 80, range(20)):
+        for of_slice in inserted.lesion_map > 0:
+            if of_slice.any():
+                depths.append(int(of_slice.sum(axis=0).max()))
+    assert len(set(depths)) > 3
+    assert min(depths) >= 2  # of pixels of 1.5 mm
 
 
 def test_an_unknown_label_is_refused() -> None:
