@@ -81,7 +81,7 @@ def _paint_spine(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:
     if region is None:
         return
     bone, disc, canal = _vertebra(build, canvas, region)
-    canvas.paint(region, disc, hu["disc"], Organ.VERTEBRA)
+    canvas.paint(region, disc, hu["disc"], Organ.MUSCLE)  # soft: no lesion of bone lies in it
     canvas.paint(region, canal, 18.0, Organ.CSF)
     canvas.paint(region, canal + 3.2, hu["cord"], Organ.CSF)
     paint_bone(canvas, region, bone, hu, organ=Organ.VERTEBRA)

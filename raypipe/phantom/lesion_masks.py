@@ -29,7 +29,7 @@ _ROUGHNESS = {
 
 
 SHALLOW_MM = 3.0
-"""A film of fluid thinner than this looks like pleura and is not called an effusion."""
+"""A thinner film of fluid or blood looks like pleura or skull, and is not called anything."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,7 +167,7 @@ def effusion_cover(
 ) -> Cover | None:
     """Fluid that has sunk to the back of one pleural space, deepest at the base.
 
-    It ends where it is too shallow to be told from the chest wall.
+    It ends where it is too shallow to be seen.
     """
     lung = organs == side
     found = ndimage.find_objects(lung.astype(np.uint8))
@@ -200,7 +200,7 @@ def effusion_cover(
 def subdural_cover(
     plan: LesionPlan, sign: float, geometry: Geometry, organs: NDArray[np.uint8]
 ) -> Cover | None:
-    """Blood in a crescent between the skull and one hemisphere."""
+    """Blood in a crescent between the skull and one hemisphere, as far as it is seen."""
     brain = (organs == Organ.BRAIN) | (organs == Organ.CSF)
     found = ndimage.find_objects(brain.astype(np.uint8))
     if not found or found[0] is None:
@@ -228,7 +228,7 @@ def subdural_cover(
     thickness = plan.diameter_mm * np.clip((cosine - spread) / (1 - spread), 0, 1) ** 0.6
     thickness = thickness * np.clip((local[2] + 22.0) / 22.0, 0, 1)  # above the tentorium
     edge = max(1.0, geometry.spacing_zyx_mm[1])
-    cover = np.clip(0.5 + (thickness - depth) / edge, 0, 1) * (thickness > 0.8)
+    cover = np.clip(0.5 + (thickness - depth) / edge, 0, 1) * (thickness >= SHALLOW_MM)
     cover *= sign * local[0] > 2.0
     return Cover(block=block, cover=np.asarray(cover, np.float32))
 

@@ -179,6 +179,13 @@ def test_lesions_told_by_contrast_leave_most_of_their_organ_together() -> None:
     assert 0.4 < max(shares) <= 0.5
 
 
+def test_no_lesion_of_bone_lies_in_a_disc() -> None:
+    """Where such lesions may lie, it is as dense as bone; a disc has about 90 HU."""
+    background = _background(_spec("osteolytic_lesion", 0, lesions=0, noise_hu=0.0))
+    inside = ndimage.binary_erosion(background.organs == Organ.VERTEBRA)
+    assert np.mean(background.volume.hu[inside] < 110) < 0.1
+
+
 def test_an_effusion_is_nowhere_a_mere_film() -> None:
     depths = []
     for inserted in _in_one_organ(Organ.LUNG_LEFT, ("pleural_effusion",), 80, range(20)):
