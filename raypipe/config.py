@@ -28,6 +28,7 @@ from raypipe.volume.assemble import VolumeConfig
 from raypipe.volume.preprocess import PreprocessConfig
 
 S = TypeVar("S", bound=Settings)
+_SECRETS = ("hash_key",)
 
 
 class SinkConfig(Settings):
@@ -242,7 +243,7 @@ def load_settings(kind: type[S], path: str | Path | None, overrides: Iterable[st
             f"  {'.'.join(map(str, e['loc'])) or 'config'}: {_explain(e)}" for e in error.errors()
         ]
         source = f" in {path}" if path is not None else ""
-        raise ConfigError(f"the config{source} is not valid:\n" + "\n".join(lines)) from error
+        raise ConfigError(f"the config{source} is not valid:\n" + "\n".join(lines)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -250,8 +251,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"config file {path} does not exist") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config file {path} is not YAML: {error}") from error
+    except yaml.YAMLError as error:  # told without the line itself, which may hold a key
+        raise ConfigError(f"config file {path} is not YAML{_place(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -267,14 +268,27 @@ def _override(tree: dict[str, Any], override: str) -> None:
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
-    tree[key] = yaml.safe_load(value)
+            raise ConfigError(f"--set {name}=...: {section} is a value, not a section")
+    try:
+        tree[key] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {name}=...: the value is not YAML: put it in quotes") from None
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """What is wrong with a file, and where."""
+    mark = getattr(error, "problem_mark", None)
+    told = f": {error.problem}" if isinstance(error, yaml.MarkedYAMLError) else ""
+    return told if mark is None else f"{told}, line {mark.line + 1}"
 
 
 def _explain(error: Any) -> str:
+    """What is wrong with a value; a secret is not repeated."""
     if error["type"] == "extra_forbidden":
         return "unknown key; `raypipe run --print-config` lists the known ones"
     if error["type"] == "missing":
         name = error["loc"][-1]
         return f"is needed: --{name} {str(name).upper()}, or the key in the YAML file"
+    if error["loc"] and error["loc"][-1] in _SECRETS:
+        return f"{error['msg']}; put the value in quotes"
     return f"{error['msg']} (got {error['input']!r})"

@@ -1,3 +1,4 @@
+import traceback
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ConfigError, match="holds list"):
         load_config(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize("key", ["8675309123", "@S3cret!x", "%S3cret", "`S3cret"])
+def test_no_error_repeats_a_secret(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hash_key.*quotes") as told:
+        load_config(overrides=[f"index.hash_key={key}"])
+    (tmp_path / "secret.yaml").write_text(f"index:\n  hash_key: {key}\n  : [")
+    with pytest.raises(ConfigError) as of_file:
+        load_config(tmp_path / "secret.yaml")
+    for error in (told, of_file):
+        shown = "".join(traceback.format_exception(error.value))
+        assert key not in shown
 
 
 def test_result_hash_follows_results_not_resources() -> None:

@@ -47,11 +47,11 @@ def serve(arguments: Sequence[str]) -> None:
             return
         signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_S)
         outcome = _outcome(function, args)
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
         try:
             _answer(ours, connection, outcome)
         except ConnectionError:
             return
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         del outcome, function, args  # an idle child holds no volume
 
 
@@ -98,16 +98,32 @@ def _answer(ours: socket.socket, connection: Connection, outcome: Any) -> None:
         length = buffer.raw().nbytes
         views.append((size, size + length))
         size += -(-length // ALIGNMENT) * ALIGNMENT
-    connection.send_bytes(pickle.dumps(((size, views), pickled)))
     if not size:
+        connection.send_bytes(pickle.dumps(((size, views), pickled)))
         return
-    descriptor = _memory_file(size)
     try:
-        for (start, _), buffer in zip(views, buffers, strict=True):
-            _write(descriptor, start, buffer.raw())
+        descriptor = _filled(size, [start for start, _ in views], buffers)
+    except OSError:
+        told = SeriesError(Reason.DECODER_MEMORY, "no memory to hand this series over in")
+        _answer(ours, connection, told)
+        return
+    try:
+        connection.send_bytes(pickle.dumps(((size, views), pickled)))
         socket.send_fds(ours, [b"m"], [descriptor])
     finally:
         os.close(descriptor)
+
+
+def _filled(size: int, starts: Sequence[int], buffers: Sequence[pickle.PickleBuffer]) -> int:
+    """A memory file that holds buffers at their starts."""
+    descriptor = _memory_file(size)
+    try:
+        for start, buffer in zip(starts, buffers, strict=True):
+            _write(descriptor, start, buffer.raw())
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _memory_file(size: int) -> int:
@@ -117,7 +133,7 @@ def _memory_file(size: int) -> int:
     else:
         descriptor, path = tempfile.mkstemp()
         os.unlink(path)  # noqa: PTH108 - its name is never used again
-    os.truncate(descriptor, size)
+    os.truncate(descriptor, size)  # takes no memory yet
     return descriptor
 
 

@@ -44,11 +44,19 @@ _DAMAGE = (
 
 @dataclass(frozen=True)
 class _Shared:
-    """What slices with the same header have in common."""
+    """What slices with the same header have in common.
+
+    Args:
+        header: of them all.
+        scale: how their pixels become HU.
+        plane: of one of them.
+        enhanced: whether positions lie in functional groups, and with them in the header.
+    """
 
     header: Dataset
     scale: Scale
     plane: Plane
+    enhanced: bool
 
 
 @dataclass
@@ -64,8 +72,9 @@ class _Builder:
     def shared_of(self, item: DicomObject) -> _Shared:
         """What a slice has in common with the one before, or with those to come."""
         if self.shared is None or self.shared.header is not item.header:
-            plane = slice_plane(item.header, item.own)
-            self.shared = _Shared(item.header, _frame_scales(item)[0], plane)
+            enhanced = bool(item.header.get("PerFrameFunctionalGroupsSequence"))
+            plane = frame_planes(item.header)[0] if enhanced else slice_plane(item.header, item.own)
+            self.shared = _Shared(item.header, _frame_scales(item)[0], plane, enhanced)
         return self.shared
 
 
@@ -130,12 +139,14 @@ class _Source:
 def _read(source: _Source, ref: SeriesRef) -> SliceStack:
     first, max_voxels = source.open(0), source.max_voxels
     rows, columns = int(first.header.get("Rows") or 0), int(first.header.get("Columns") or 0)
-    n = len(ref.instances) if first.frames == 1 else first.frames
+    # the last part of a concatenation may have a single frame
+    multi = first.frames > 1 or bool(first.header.get("ConcatenationUID"))
+    n = first.frames if multi else len(ref.instances)
     if n * rows * columns > max_voxels:
         raise SeriesError(Reason.TOO_LARGE, f"{n} x {rows} x {columns}, limit {max_voxels} voxels")
     check_length(first)
     already_hu = _stored_hu(source, first)
-    if first.frames > 1:
+    if multi:
         numbers = range(len(ref.instances))
         parts = [_read_frames(source.open(i), already_hu, max_voxels) for i in numbers]
         builder = parts[0] if len(parts) == 1 else _joined(parts)
@@ -192,7 +203,7 @@ def _read_slice(item: DicomObject, i: int, builder: _Builder, already_hu: bool) 
     if item.frames != 1:
         raise SeriesError(Reason.SHAPE_MISMATCH, "single-frame and multi-frame objects are mixed")
     shared = builder.shared_of(item)
-    builder.planes[i] = at_own_position(shared.plane, item.own)
+    builder.planes[i] = shared.plane if shared.enhanced else at_own_position(shared.plane, item.own)
     builder.instance_uids[i] = str(item.own.get("SOPInstanceUID") or "")
     for raw in stored_frames(item):
         _convert(raw, shared.scale, builder, i, already_hu)

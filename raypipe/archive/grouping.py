@@ -88,10 +88,13 @@ def _picture_flags(header: Header) -> tuple[Flag, ...]:
 
 
 def _series_id(entry: Entry) -> str:
-    """SeriesInstanceUID; without one, everything that slices of one reconstruction share."""
+    """Study and series UID; without one, everything that slices of one reconstruction share.
+
+    Some programs that remove identities give series of several patients the same UID.
+    """
     header = entry.header
     if header.series:
-        return header.series
+        return f"{header.study} {header.series}"
     folder = entry.relative.rpartition("/")[0]
     facts = (
         header.study,
@@ -183,9 +186,8 @@ def _stacks(entries: list[Entry]) -> list[list[Entry]]:
         header = entry.header
         assert header.shape_zyx and header.spacing_zyx_mm, "a usable header has a geometry"
         frames, *matrix = header.shape_zyx
-        multi = (
-            (header.concatenation or header.instance_uid or entry.relative) if frames > 1 else ""
-        )
+        own = (header.instance_uid or entry.relative) if frames > 1 else ""
+        multi = header.concatenation or own
         spacing = tuple(round(v or 0.0, 3) for v in header.spacing_zyx_mm[1:])
         candidates = found[(multi, *matrix, *spacing)]
         for stack in candidates:

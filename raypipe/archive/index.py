@@ -192,7 +192,8 @@ def _bring_up_to_date(
         if before and (before.byte_size, before.version) == (stored.byte_size, stored.version):
             current[stored.relative] = before
             if before.members:
-                current.update((m.relative, m) for m in members.get(stored.relative, ()))
+                own = members.get(stored.relative, ())
+                current.update((m.relative, m) for m in own if m.version == stored.version)
         else:
             to_read.append(stored)
     done, bytes_read = len(objects) - len(to_read), 0

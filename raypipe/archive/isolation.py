@@ -179,6 +179,8 @@ class _Child:
         if not size:
             return pickle.loads(pickled)
         _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
+        if not descriptors:  # it died while it filled the memory
+            raise EOFError
         try:
             memory = memoryview(mmap.mmap(descriptors[0], size))
         finally:

@@ -22,6 +22,9 @@ from raypipe.types import Flag, HuArray
 AIR_HU = -1024
 """What padding becomes: the lowest value of common 12-bit CT, at or below air."""
 
+_NOT_HU = frozenset({"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"})
+"""DICOM's terms of RescaleType for optical density, iodine maps, effective atomic number and the
+like; "HU_MOD", "US" and words of a vendor's own may well be HU."""
 _SURE_AIR_HU = -900.0
 _OFFSET_FROM = -500.0
 """An intercept below this shifts air to 0, so that HU stored already show as far too low."""
@@ -61,7 +64,7 @@ def scale_of(header: Dataset, transformation: Dataset | None = None) -> Scale:
     """The Scale of a header, or of one frame's own PixelValueTransformation.
 
     Raises:
-        SeriesError: HEADER_UNREADABLE.
+        SeriesError: HEADER_UNREADABLE, HU_IMPLAUSIBLE.
     """
     source = transformation if transformation is not None else header
     try:
@@ -70,6 +73,7 @@ def scale_of(header: Dataset, transformation: Dataset | None = None) -> Scale:
         high_bit = header.get("HighBit")
         high_bit = stored - 1 if high_bit is None else int(high_bit)
         signed = bool(int(header.PixelRepresentation))
+        kind = str(source.get("RescaleType") or "").strip().upper()
         slope = _float(source.get("RescaleSlope"), 1.0)
         intercept = _float(source.get("RescaleIntercept"), 0.0)
     except (AttributeError, TypeError, ValueError) as error:
@@ -78,6 +82,8 @@ def scale_of(header: Dataset, transformation: Dataset | None = None) -> Scale:
         raise SeriesError(
             Reason.HEADER_UNREADABLE, f"{stored} bits below bit {high_bit} of {allocated}"
         )
+    if kind in _NOT_HU:
+        raise SeriesError(Reason.HU_IMPLAUSIBLE, f"RescaleType {kind}: no Hounsfield units")
     if slope == 0.0 or not np.isfinite((slope, intercept)).all():
         raise SeriesError(Reason.HEADER_UNREADABLE, f"RescaleSlope {slope}")
     return Scale(

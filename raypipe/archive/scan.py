@@ -132,6 +132,8 @@ def _scan_object(stored: StoredObject, storage: StorageConfig, key: SecretStr) -
         return _scan_file(stored, storage, key)
     except SeriesError as error:
         return _one(stored, other(error.reason, error.message))
+    except MemoryError:  # no fault of the file
+        return _one(stored, other(Reason.SOURCE_UNREADABLE, "reading it ended with MemoryError"))
     except Exception as error:  # noqa: BLE001 - readers of foreign bytes raise anything
         kind = type(error).__name__
         return _one(stored, other(Reason.HEADER_UNREADABLE, f"reading it ended with {kind}"))
@@ -158,7 +160,7 @@ def _header(head: HeadFile, size: int, key: SecretStr) -> Header:
     """The header of a file, whatever its bytes do to the parsers: no file may stop the scan."""
     try:
         return read_header(head, size, key)
-    except (SeriesError, ConfigError):
+    except (SeriesError, ConfigError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - parsers of foreign bytes raise anything
         kind = type(error).__name__

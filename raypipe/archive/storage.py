@@ -117,13 +117,19 @@ def _s3_filesystem(config: StorageConfig) -> Any:
 @contextmanager
 def as_series_error() -> Iterator[None]:
     """Turn what disk and S3 raise into SeriesError; messages name the kind of fault alone."""
+    import aiohttp
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except FileNotFoundError as error:
         raise SeriesError(Reason.SOURCE_MISSING, "an object is not there any more") from error
-    except (OSError, BotoCoreError, ClientError) as error:
+    except (
+        *(OSError, MemoryError),
+        *(BotoCoreError, ClientError, ResponseParserError),
+        aiohttp.ClientError,  # an answer that was cut off
+    ) as error:
         kind = type(error).__name__
         raise SeriesError(Reason.SOURCE_UNREADABLE, f"reading ended with {kind}") from error
 

@@ -21,6 +21,9 @@ _ON_SLICE = 1e-3
 _NO_SHIFT = 1e-3
 """A shift within the plane below this part of a pixel is none."""
 
+_ON_FACE = 1e-6
+"""A target this close outside of the grid, in voxels, is on its face: rounding moved it."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layout:
@@ -127,6 +130,7 @@ def straighten(hu: HuArray, geometry: Geometry) -> tuple[HuArray, Geometry]:
     target = straight_geometry(geometry)
     matrix = geometry._lps_to_zyx @ target.affine_zyx_to_lps
     out = np.empty(target.shape_zyx, dtype=np.int16)
+    last = np.array(hu.shape)[:, None, None] - 1
     for z in range(target.shape_zyx[0]):  # plane by plane: one float plane in memory
         offset = matrix[:3, 3] + matrix[:3, 0] * z
         index = (
@@ -134,6 +138,8 @@ def straighten(hu: HuArray, geometry: Geometry) -> tuple[HuArray, Geometry]:
             + matrix[:3, 1][:, None, None] * np.arange(target.shape_zyx[1])[None, :, None]
             + matrix[:3, 2][:, None, None] * np.arange(target.shape_zyx[2])[None, None, :]
         )
+        inside = np.clip(index, 0, last)
+        index = np.where(np.abs(index - inside) < _ON_FACE, inside, index)
         plane = ndimage.map_coordinates(
             hu, index, output=np.float32, order=1, mode="constant", cval=AIR_HU
         )

@@ -1,6 +1,7 @@
 """Functions that do to their process what damaged series do to decoders."""
 
 import ctypes
+import errno
 import os
 import signal
 import time
@@ -44,6 +45,19 @@ def volumes(n: int) -> dict[str, NDArray[np.int16]]:
         "none": np.zeros((0, 3), dtype=np.int16),
         "small": np.arange(7, dtype=np.int16),
     }
+
+
+def volume_whose_handing_over(end: str) -> NDArray[np.int16]:
+    """Memory that runs out while the child copies its result."""
+    from raypipe.archive import decoder_process
+
+    def write(*_: object) -> None:
+        if end == "kills":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, "no space")
+
+    decoder_process._write = write
+    return np.ones(1000, dtype=np.int16)
 
 
 def refuse() -> None:

@@ -19,6 +19,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from raypipe.archive.manifest import series_ref
 from raypipe.archive.read import ArchiveConfig, read_series
 from raypipe.errors import Reason, SeriesError
 from raypipe.phantom import DicomOptions, Phantom, write_broken, write_dicom, write_enhanced
@@ -67,6 +68,46 @@ def test_enhanced_multi_frame(tmp_path: Path, phantom: Phantom) -> None:
         phantom.volume.geometry.to_lps_mm([(z, 0, 0) for z in range(12)]),
         atol=1e-3,
     )
+
+
+@pytest.mark.parametrize(("sizes", "concatenated"), [([1] * 12, False), ([11, 1], True)])
+def test_enhanced_objects_of_a_frame_each_and_parts_of_a_concatenation(
+    tmp_path: Path,
+    phantom: Phantom,
+    index: Callable[[Path], Any],
+    sizes: list[int],
+    concatenated: bool,
+) -> None:
+    whole = dcmread(write_enhanced(phantom, tmp_path / "whole", DicomOptions()).paths[0])
+    pixels, groups = whole.pixel_array, list(whole.PerFrameFunctionalGroupsSequence)
+    (tmp_path / "parts").mkdir()
+    begin = 0
+    for number, size in enumerate(sizes):
+        frames = slice(begin, begin + size)
+        begin += size
+        whole.NumberOfFrames = size
+        whole.PerFrameFunctionalGroupsSequence = groups[frames]
+        whole.PixelData = pixels[frames].tobytes()
+        whole.SOPInstanceUID = f"1.2.{number + 1}"
+        whole.file_meta.MediaStorageSOPInstanceUID = whole.SOPInstanceUID
+        if concatenated:
+            whole.ConcatenationUID = "1.2.77"
+        whole.save_as(tmp_path / "parts" / f"{number}.dcm")
+    (row,) = index(tmp_path / "parts")
+    assert row["status"] == "ok" and row["shape_zyx"] == [12, 56, 64]
+    stack = read_series(series_ref(row), ArchiveConfig())
+    assert isinstance(stack, SliceStack)
+    order = np.argsort(stack.positions_lps_mm[:, 2])
+    np.testing.assert_array_equal(stack.hu[order], phantom.volume.hu)
+
+
+@pytest.mark.parametrize("kind", ["MGML", "Z_EFF", "HU", "US", "HU_MOD"])
+def test_values_that_are_declared_to_be_no_hu_are_refused(tmp_path: Path, kind: str) -> None:
+    path = write_ct(tmp_path / "x", tissue(), RescaleType=kind)
+    if kind in ("MGML", "Z_EFF"):
+        assert reason_of(path) is Reason.HU_IMPLAUSIBLE
+    else:
+        assert read(path).hu.shape == (1, 24, 20)
 
 
 def _with_gdcm(path: Path, stored: np.ndarray[Any, Any], syntax: Any, gdcm_type: Any) -> Path:

@@ -49,6 +49,15 @@ def test_two_phases_under_one_uid_are_two_volumes(
         assert len({Path(i["uri"]).name[:3] for i in row["instances"]}) == 1
 
 
+def test_studies_that_share_a_series_uid_stay_apart(tmp_path: Path, index: Index) -> None:
+    """As some programs leave them that remove identities: the slices would fit into one another."""
+    write_stack(tmp_path / "a", Z_MM, StudyInstanceUID="1.2.100")
+    write_stack(tmp_path / "b", [z + 1.0 for z in Z_MM], StudyInstanceUID="1.2.200")
+    rows = index(tmp_path)
+    assert sizes(rows) == [5, 5]
+    assert len({row["series_key"] for row in rows}) == len({row["study_key"] for row in rows}) == 2
+
+
 def test_a_phase_that_covers_less_is_split_off(tmp_path: Path, index: Index) -> None:
     write_stack(tmp_path / "a", [2.0 * i for i in range(20)], name="p", AcquisitionNumber=1)
     write_stack(tmp_path / "a", [2.0 * i for i in range(5, 10)], name="q", AcquisitionNumber=2)

@@ -1,6 +1,7 @@
 """raypipe/archive/index.py: every file in one row; a second run reads only what is new."""
 
 import shutil
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from raypipe.archive.manifest import (
     read_manifest,
     series_ref,
 )
+from raypipe.archive.state import State
 from raypipe.archive.storage import StorageConfig
 from raypipe.errors import ConfigError
 from raypipe.phantom import FAULTS, DicomOptions, Phantom, SeriesTruth, write_broken, write_dicom
@@ -142,6 +144,33 @@ def test_second_run_opens_only_what_is_new(tmp_path: Path) -> None:
     less = build_index(str(source), out, IndexConfig())
     assert (less.files_vanished, less.series_removed, less.files_read) == (2, 1, 0)
     assert read_manifest(out, StorageConfig()).num_rows == 2
+
+
+def test_members_of_an_older_archive_file_do_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that saw the new file was stopped before it could forget the old one's members."""
+    source, out = tmp_path / "archive", str(tmp_path / "manifest")
+    write_stack(tmp_path / "s", [0.0, 2.0, 4.0, 6.0, 8.0])
+
+    def pack(first: int, last: int) -> None:
+        source.mkdir(exist_ok=True)
+        with zipfile.ZipFile(source / "a.zip", "w") as file:
+            for path in sorted((tmp_path / "s").iterdir())[first:last]:
+                file.write(path, path.name)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    pack(0, 5)
+    build_index(str(source), out, IndexConfig())
+    pack(1, 4)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(State, "compact", stop)
+        build_index(str(source), out, IndexConfig())
+    build_index(str(source), out, IndexConfig())
+    (row,) = read_manifest(out, StorageConfig()).to_pylist()
+    assert [i["uri"][-8:] for i in row["instances"]] == ["s001.dcm", "s002.dcm", "s003.dcm"]
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path, index: Index) -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from raypipe.archive.index import build_index
-from raypipe.archive.isolation import IsolationConfig, isolated
+from raypipe.archive.isolation import IsolationConfig, end_idle, isolated
 from raypipe.archive.manifest import read_manifest, series_ref
 from raypipe.archive.read import ArchiveConfig, read_series
 from raypipe.config import load_config
@@ -82,6 +82,13 @@ def test_runaway_memory_is_cut_off() -> None:
     assert fault(misbehaving.no_memory).reason is Reason.DECODER_MEMORY
     # the kernel ends the largest process with this when the machine runs out of memory
     assert fault(misbehaving.end_with, signal.SIGKILL).reason is Reason.DECODER_MEMORY
+
+
+@pytest.mark.parametrize("end", ["kills", "fails"])
+def test_memory_that_runs_out_while_a_volume_is_handed_over(end: str) -> None:
+    error = fault(misbehaving.volume_whose_handing_over, end)
+    assert error.reason is Reason.DECODER_MEMORY
+    end_idle()  # the child is spoiled
 
 
 def test_a_child_that_kept_much_memory_is_replaced() -> None:

@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
+from botocore.parsers import ResponseParserError
 
 from raypipe.archive.index import IndexConfig, build_index
 from raypipe.archive.manifest import read_manifest, series_ref
 from raypipe.archive.read import ArchiveConfig, read_series
 from raypipe.archive.storage import (
     StorageConfig,
+    as_series_error,
     filesystem_for,
     list_objects,
     read_bytes,
     read_range,
 )
-from raypipe.errors import Reason, SeriesError
+from raypipe.errors import FAILURES, Reason, SeriesError
 from raypipe.phantom import DicomOptions, Phantom, SeriesTruth, write_dicom
 from tests.archive.test_members import pack
 
@@ -213,6 +216,15 @@ class _Flaky(threading.Thread):
 
     def run(self) -> None:
         self.server.serve_forever()
+
+
+@pytest.mark.parametrize(
+    "error", [aiohttp.ClientPayloadError(), ResponseParserError(), MemoryError()]
+)
+def test_what_a_cut_off_answer_raises_is_a_fault_of_reading(error: Exception) -> None:
+    with pytest.raises(SeriesError, match=type(error).__name__) as caught, as_series_error():
+        raise error
+    assert caught.value.reason is Reason.SOURCE_UNREADABLE and caught.value.reason in FAILURES
 
 
 def test_transient_faults_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

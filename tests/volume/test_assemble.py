@@ -235,6 +235,24 @@ def test_a_sheared_nifti_is_straightened() -> None:
     assert_ball_is_true(volume, (3.0, 2.0, 20.0))
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_straightening_loses_no_face(seed: int) -> None:
+    """A sheared grid that is turned as well: its faces lie on the new one's but for rounding."""
+    rng = np.random.default_rng(seed)
+    turn = float(rng.uniform(0.01, 0.2))
+    rotation = np.array(
+        [[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]]
+    )
+    axes = np.array([[0, 0, 1.25], [rng.uniform(0.3, 1.0), 1.5, 0], [2.0, 0, 0]])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation @ axes, rng.uniform(-200, 0, 3)
+    geometry = Geometry(shape_zyx=(12, *SHAPE_YX), affine_zyx_to_lps=affine)
+    hu = np.full(geometry.shape_zyx, 50, dtype=np.int16)
+    straight = to_volume(Volume(hu=hu, geometry=geometry), VolumeConfig(check_hu=False)).hu
+    for axis in (0, 2):  # y is where the shear leaves air
+        assert (straight.max(axis=tuple({0, 1, 2} - {axis})) == 50).all()
+
+
 def test_a_straight_nifti_is_not_touched() -> None:
     geometry = Geometry(shape_zyx=(20, *SHAPE_YX), affine_zyx_to_lps=np.diag([2.0, -1, -1, 1]))
     hu = make_stack(np.arange(20) * 2.0).hu
