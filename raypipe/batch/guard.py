@@ -4,17 +4,22 @@ In: rows and the work of a stage. Out: the worked rows, with `attempts`, and `st
 ended. Does not know: what the work is, Ray.
 
 An exception in a stage is a row already; this is for what takes the whole process away. The work is
-done again elsewhere then, begins with the same rows, and finds how often it was begun.
+done again elsewhere then, begins with the same rows, and finds how often it was begun. A row that
+was begun before has its process to itself, so that no other dies with it again.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from raypipe.batch.attempts import Attempts
+from raypipe.batch.turns import Turns
 from raypipe.errors import Reason, Status
 
 Row = dict[str, Any]
+_TURNS = Turns()
+"""Of all threads of this process that work on rows."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,10 @@ class Guard:
         before = self.attempts.begun(self.stage, keys)
         if any(before.values()):
             return [self._alone(row, before, work) for row in rows]
-        self.attempts.begin(self.stage, dict.fromkeys(keys, 1))
-        done = work(list(rows))
-        self.attempts.survived(self.stage, keys)
+        with _TURNS.together():
+            self.attempts.begin(self.stage, dict.fromkeys(keys, 1))
+            done = work(list(rows))
+            self.attempts.survived(self.stage, keys)
         return [_located(row, self.stage) for row in done]
 
     def _alone(
@@ -67,9 +73,11 @@ class Guard:
             ended = {"status": Status.FAILED.value, "reason": Reason.QUARANTINED.value}
             done = work(row | ended | {"message": message})
             return _located(done | {"attempts": attempts - 1 + before}, self.stage)
-        self.attempts.begin(self.stage, {key: before + 1})
-        done = work(row)
-        self.attempts.survived(self.stage, [key])
+        turn: AbstractContextManager[None] = _TURNS.alone() if before else _TURNS.together()
+        with turn:
+            self.attempts.begin(self.stage, {key: before + 1})
+            done = work(row)
+            self.attempts.survived(self.stage, [key])
         return _located(done | {"attempts": attempts + before}, self.stage)
 
 

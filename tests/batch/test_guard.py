@@ -1,5 +1,7 @@
 """A series that kills its worker again and again is set aside; its neighbours are not."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,24 @@ def test_only_the_deadly_are_set_aside(attempts: Attempts, deadly: str, together
     assert set(left) == set(deadly)
     attempts.forget(deadly)
     assert attempts.in_flight() == {}
+
+
+@pytest.mark.parametrize("deadly", ["a", "b"])
+def test_what_shares_a_worker_with_the_deadly_is_spared(attempts: Attempts, deadly: str) -> None:
+    """Real processes that die: each death takes the work of all threads with it."""
+    worker = Path(__file__).with_name("worker_of_threads.py")
+    command = [sys.executable, str(worker), attempts.uri, "abc,def,ghi", deadly]
+    deaths = 0
+    while True:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == 9 and deaths < 6, ended.stderr
+        deaths += 1
+    assert deaths == 3
+    rows = {key: rest for key, *rest in map(str.split, ended.stdout.splitlines())}
+    assert rows.pop(deadly) == ["failed", "quarantined"]
+    assert len(rows) == 8 and set(map(tuple, rows.values())) == {("ok", "None")}
 
 
 def test_a_series_that_is_survived_at_last_tells_its_attempts(attempts: Attempts) -> None:
