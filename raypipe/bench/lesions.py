@@ -247,7 +247,7 @@ def _claimed_findings(
 ) -> ClaimSeries:
     """Findings down to a low score, so that curves are whole."""
     calibration = detector.calibration
-    low = {"threshold": LOWEST, "thresholds": {}, "slice_floor": LOWEST}
+    low = {"threshold": LOWEST, "thresholds": {}}
     config = config.model_copy(update=low).completed_by(
         thresholds={},
         slope=calibration.slope if calibration else {},

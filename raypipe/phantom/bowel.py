@@ -47,6 +47,14 @@ def _paint_gas(canvas: Canvas, tube: Tube, inner: Array, *, level_mm: float) -> 
     canvas.paint(tube.region, np.maximum(inner, above), GAS_HU)
 
 
+def _paint_bubbles(canvas: Canvas, points: Points, radii: Array) -> None:
+    """Gas along a part of the bowel, and in nothing else that lies there."""
+    tube = canvas.tube(points, radii)
+    if tube is not None:
+        bowel = canvas.organs[tube.region.fine] == Organ.BOWEL
+        canvas.paint(tube.region, np.where(bowel, tube.distance, np.float32(9)), GAS_HU)
+
+
 def _walk(rng: np.random.Generator, low: Points, high: Points, count: int) -> Points:
     """A winding curve that stays inside a box."""
     step = rng.normal(size=(count, 3)) * 26
@@ -79,8 +87,7 @@ def _paint_small_bowel(canvas: Canvas, hu: dict[str, float], front: float) -> No
         canvas.paint(region, distance + 2.4, np.float32(content) + folds)
         gassy = np.repeat(gas, 6)[: len(points)]
         if gassy.any():
-            bubble = points[gassy] - (0, 2.5, 0)
-            canvas.paint_tube(bubble, radii[gassy] - 5.0, GAS_HU)
+            _paint_bubbles(canvas, points[gassy] - (0, 2.5, 0), radii[gassy] - 5.0)
 
 
 def _paint_colon(canvas: Canvas, hu: dict[str, float], front: float) -> None:
@@ -110,7 +117,7 @@ def _paint_colon(canvas: Canvas, hu: dict[str, float], front: float) -> None:
     for _ in range(int(rng.integers(3, 7))):
         at = int(rng.integers(0, len(points) - 22))
         part = slice(at, at + int(rng.integers(8, 22)))
-        canvas.paint_tube(points[part] - (0, 5, 0), radii[part] * 0.72 - 1.5, GAS_HU)
+        _paint_bubbles(canvas, points[part] - (0, 5, 0), radii[part] * 0.72 - 1.5)
 
 
 def _paint_mesentery(canvas: Canvas, hu: dict[str, float], front: float) -> None:
@@ -123,4 +130,8 @@ def _paint_mesentery(canvas: Canvas, hu: dict[str, float], front: float) -> None
         middle = (root + end) / 2 + rng.normal(0, 10, 3)
         rows.append(spline([root + rng.normal(0, 12, 3), middle, end], 1.0, step_mm=1.6)[0])
     points = np.concatenate(rows)
-    canvas.paint_tube(points, np.full(len(points), 1.1), 0.6 * hu["vein"])
+    tube = canvas.tube(points, np.full(len(points), 1.1))
+    if tube is not None:
+        fat = canvas.organs[tube.region.fine] == Organ.ABDOMINAL_FAT
+        distance = np.where(fat, tube.distance, np.float32(9))
+        canvas.paint(tube.region, distance, 0.6 * hu["vein"])

@@ -51,7 +51,7 @@ class Lesion:
         contrast_hu: mean of (HU with the lesion - HU without) over its voxels.
         side: "left", "right" or "midline".
         attributes: attribute -> value.
-        subtle: below 6 mm, or fainter than 60 HU.
+        subtle: below 6 mm, or less than 60 HU from what was there, whatever the sign.
         voxels: how many voxels it has.
     """
 
@@ -198,8 +198,7 @@ def _apply(
         after = _with_oedema(plan, after, cover.cover, organs[block], geometry)
     hu[block] = after
     lesion_map[block][mask] = number
-    contrast = float((after - before)[mask].mean())
-    return _truth(plan, block, mask, geometry, organs, (float(after[mask].mean()), contrast))
+    return _truth(plan, block, mask, geometry, organs, (before, after))
 
 
 def _closed_to_pleura(
@@ -243,8 +242,10 @@ def _truth(
     mask: NDArray[np.bool_],
     geometry: Geometry,
     organs: Organs,
-    measured: tuple[float, float],
+    before_after: tuple[Array, Array],
 ) -> Lesion:
+    before, after = before_after
+    change = (after - before)[mask]
     box = tight_box(mask, block)
     center = geometry.to_lps_mm(box.center_zyx)
     diameter = geometry.diameter_mm(box)
@@ -259,11 +260,12 @@ def _truth(
         box_zyx=box,
         center_lps_mm=(float(center[0]), float(center[1]), float(center[2])),
         diameter_mm=diameter,
-        mean_hu=measured[0],
-        contrast_hu=measured[1],
+        mean_hu=float(after[mask].mean()),
+        contrast_hu=float(change.mean()),
         side=_side(center, geometry, organs),
         attributes=attributes,
-        subtle=bool(diameter < SUBTLE_DIAMETER_MM or abs(measured[1]) < SUBTLE_CONTRAST_HU),
+        # half in bright kidney and half in fat, a lesion is darker here and brighter there
+        subtle=bool(diameter < SUBTLE_DIAMETER_MM or np.abs(change).mean() < SUBTLE_CONTRAST_HU),
         voxels=int(mask.sum()),
     )
 

@@ -71,7 +71,7 @@ def match_series(
     detector: Detector, series: Iterable[Filled], preparation: PreprocessConfig
 ) -> tuple[list[Match], int]:
     """Every finding of every series, matched; and how many series there were."""
-    config = FindingsConfig(threshold=LOWEST, slice_floor=LOWEST)
+    config = FindingsConfig(threshold=LOWEST)
     matches: list[Match] = []
     count = 0
     for filled in series:

@@ -4,6 +4,7 @@ from pydantic import ValidationError
 from threadpoolctl import threadpool_info
 
 from raypipe.phantom import Organ, Phantom, PhantomSpec, anatomy, make_phantom
+from raypipe.phantom.organs import KIDNEYS
 
 SMALL = {"shape_zyx": (24, 96, 96), "spacing_zyx_mm": (6.0, 4.0, 4.0)}
 
@@ -65,6 +66,22 @@ def test_no_lung_lies_behind_the_spine(seed: int) -> None:
         seen += bool(lung.any())
         assert not lung[y:, x - 3 : x + 4].any()
     assert seen > 5
+
+
+def test_gas_lies_in_no_solid_organ() -> None:
+    solid = (Organ.LIVER, Organ.SPLEEN, *KIDNEYS, Organ.AORTA, Organ.VEIN, Organ.MUSCLE)
+    bubbles = 0
+    for seed in (1011, 1020, 1026):
+        phantom = make_phantom(
+            PhantomSpec(
+                region="abdomen", shape_zyx=(40, 128, 128), spacing_zyx_mm=(5.0, 3.0, 3.0),
+                noise_hu=0.0, lesions=0, seed=seed,
+            )
+        )  # fmt: skip
+        gas = phantom.volume.hu < -800
+        bubbles += np.count_nonzero(gas & (phantom.organs == Organ.BOWEL))
+        assert np.count_nonzero(gas & np.isin(phantom.organs, solid)) < 20
+    assert bubbles > 1000
 
 
 def test_anatomy_has_its_sides() -> None:

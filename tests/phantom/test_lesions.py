@@ -103,6 +103,23 @@ def test_subtle_means_small_or_faint() -> None:
     assert faint.subtle and abs(faint.contrast_hu) < 60
 
 
+def test_a_lesion_that_is_darker_here_and_brighter_there_is_not_subtle() -> None:
+    """A mass on the edge of a bright kidney: its mean difference from both together is small."""
+    organs = np.full((30, 100, 100), Organ.ABDOMINAL_FAT, np.uint8)
+    organs[:, :, 40:] = Organ.KIDNEY_LEFT
+    hu = np.where(organs == Organ.KIDNEY_LEFT, np.float32(200.0), np.float32(-110.0))
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    affine[2, 0], affine[1, 1], affine[0, 2] = 3.0, 1.5, 1.5
+    geometry = Geometry(shape_zyx=organs.shape, affine_zyx_to_lps=affine)
+    cancelled = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        for lesion in insert_lesions(hu, geometry, organs, rng, labels=("renal_mass",)).lesions:
+            assert not lesion.subtle
+            cancelled += abs(lesion.contrast_hu) < 60
+    assert cancelled
+
+
 def test_lesions_do_not_overlap_and_are_counted() -> None:
     phantom = make_phantom(_spec("pulmonary_nodule", lesions=("pulmonary_nodule",) * 6))
     counts = np.bincount(phantom.lesion_map.ravel(), minlength=7)[1:]

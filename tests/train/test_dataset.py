@@ -1,3 +1,4 @@
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from raypipe.errors import ConfigError
 from raypipe.geometry import Geometry
 from raypipe.knowledge.graph import load_graph
 from raypipe.model.network import config_for
-from raypipe.phantom import PhantomSpec, make_phantom
+from raypipe.phantom import PhantomSpec, anatomy, make_phantom
+from raypipe.phantom.pose import Pose
 from raypipe.train.batches import AugmentConfig, make_batch, make_vocabulary, sample_weights
 from raypipe.train.dataset import SampleStore, on_grid, slice_samples, write_store
 from raypipe.train.synthesis import SynthesisConfig, draw_spec, make_store
@@ -202,6 +204,25 @@ def test_specs_vary_and_repeat() -> None:
     specs = [draw_spec(seed, config) for seed in range(40)]
     assert {s.region for s in specs} == {"chest", "abdomen", "head", "chest_abdomen"}
     assert draw_spec(7, config) == specs[7]
+
+
+def test_a_region_has_bodies_of_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[str, list[float]] = defaultdict(list)
+    draw = anatomy.random_pose
+
+    def noted(rng: np.random.Generator, *, size_range: tuple[float, float]) -> Pose:
+        pose = draw(rng, size_range=size_range)
+        sizes[spec.region].append(float(np.mean(pose.scale_xyz)))
+        return pose
+
+    monkeypatch.setattr(anatomy, "random_pose", noted)
+    for seed in range(40):
+        spec = draw_spec(seed, SynthesisConfig()).model_copy(
+            update={"shape_zyx": (1, 16, 16), "spacing_zyx_mm": (5.0, 20.0, 20.0), "lesions": ()}
+        )
+        make_phantom(spec)
+    assert len(sizes) == 4
+    assert all(max(own) - min(own) > 0.06 for own in sizes.values() if len(own) > 5)
 
 
 def test_a_missing_store_is_a_config_error(tmp_path: Path) -> None:
