@@ -74,6 +74,11 @@ def _end(row: Row, reason: Reason, message: str, status: Status) -> None:
     row.update(status=status.value, reason=reason.value, message=message)
 
 
+def _crash(row: Row, stage: str, error: Exception) -> None:
+    message = f"{type(error).__name__} in the stage {stage}; run it alone to see the trace"
+    _end(row, Reason.INTERNAL_ERROR, message, Status.FAILED)
+
+
 def _attempt(row: Row, stage: str, work: Callable[[Row], None]) -> Row:
     """Run one stage on one row; whatever happens, the row comes back."""
     if row["status"] != Status.OK:
@@ -85,8 +90,7 @@ def _attempt(row: Row, stage: str, work: Callable[[Row], None]) -> Row:
     except SeriesError as error:
         _end(row, error.reason, error.message, error.status)
     except Exception as error:  # noqa: BLE001 - one series must never cost another
-        message = f"{type(error).__name__} in the stage {stage}; run it alone to see the trace"
-        _end(row, Reason.INTERNAL_ERROR, message, Status.FAILED)
+        _crash(row, stage, error)
     row["timings"][stage] = time.perf_counter() - started
     return row
 
@@ -267,6 +271,9 @@ class Describe:
             for row in described:
                 message = "the language model's engine died and did not come back"
                 _end(row, Reason.ENGINE_FAILED, message, Status.FAILED)
+        except Exception as error:  # noqa: BLE001 - one batch must never cost another
+            for row in described:
+                _crash(row, "describe", error)
         seconds = self._clock.stop(started)
         for row in described:
             row["timings"]["describe"] = seconds / len(described)

@@ -98,6 +98,20 @@ def test_a_dead_engine_fails_its_batch_and_leaves_rejected_rows_alone(
     assert [row["status"] for row in rows] == ["failed", "rejected"]
 
 
+def test_an_error_while_describing_becomes_rows_without_its_text(
+    manifest_row: Row, describe: Describe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise AttributeError("DOE^JANE")
+
+    detected = Detect(CONFIG)(_prepared(manifest_row))
+    monkeypatch.setattr(describe._reporter, "describe", crash)
+    (row,) = describe([detected])
+    assert (row["status"], row["reason"]) == ("failed", "internal_error")
+    assert "AttributeError in the stage describe" in row["message"]
+    assert "DOE" not in str(row) and set(row) == set(RESULT_SCHEMA.names)
+
+
 def test_rejected_rows_pass_through_untouched(manifest_row: Row, describe: Describe) -> None:
     refused = manifest_row | {"status": "rejected", "reason": "not_ct", "message": "modality MR"}
     (row,) = describe([Detect(CONFIG)(_prepared(refused))])

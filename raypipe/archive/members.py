@@ -221,7 +221,8 @@ class _Limit:
     def _refuse(self, setting: str, what: str) -> None:
         raise SeriesError(
             Reason.ARCHIVE_MEMBER_UNREADABLE,
-            f"the archive file {what}: raise archive.storage.{setting}, or unpack the file",
+            f"the archive file {what}: raise archive.storage.{setting}, or unpack the file; a "
+            f"service has limits.{setting} too, and the smaller one holds",
         )
 
 

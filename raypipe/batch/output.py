@@ -142,6 +142,14 @@ class Output:
             log.info("left out %s: it is not whole (yet)", file.rsplit("/", 1)[-1])
             return None
 
+    def keys_of(self, status: Status, reasons: Collection[str] = ()) -> list[str]:
+        """series_key of the rows of this status, and of these reasons where some are named."""
+        return [
+            row[ID_COLUMN]
+            for row in self.iterate_rows([ID_COLUMN, "status", "reason"])
+            if row["status"] == status and (not reasons or row["reason"] in reasons)
+        ]
+
     def take_back(self, status: Status, reasons: Collection[str] = ()) -> list[str]:
         """Make rows of this status undone, so that the next run does them again.
 
@@ -155,11 +163,7 @@ class Output:
         Returns:
             series_key of the rows that were taken back.
         """
-        keys = [
-            row[ID_COLUMN]
-            for row in self.iterate_rows([ID_COLUMN, "status", "reason"])
-            if row["status"] == status and (not reasons or row["reason"] in reasons)
-        ]
+        keys = self.keys_of(status, reasons)
         if keys:
             self.write_text("retry.json", json.dumps(keys))
             self.finish_taking_back()

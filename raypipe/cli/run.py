@@ -66,11 +66,13 @@ def run(
     job = Job(source, output, settings, limit=limit, on_log=on_log)
     with index_progress(shown=not log_json) as on_files:
         job.index(on_files)
-    if retry_failed:
-        typer.echo(f"{job.retry_failed()} failed series will be done again")
     if dry_run:
+        if retry_failed:
+            typer.echo(f"{job.count_failed()} failed series would be done again")
         show_plan(job.plan(), settings)
         return
+    if retry_failed:
+        typer.echo(f"{job.retry_failed()} failed series will be done again")
     with run_progress(shown=not log_json) as on_series:
         summary = job.run(on_series)
     show_run_summary(summary, output)

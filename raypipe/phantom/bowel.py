@@ -5,6 +5,7 @@ Does not know: solid organs, noise.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raypipe.phantom.build import Build
 from raypipe.phantom.canvas import Array, Canvas, Tube
@@ -47,7 +48,7 @@ def _paint_gas(canvas: Canvas, tube: Tube, inner: Array, *, level_mm: float) -> 
     canvas.paint(tube.region, np.maximum(inner, above), GAS_HU)
 
 
-def _paint_bubbles(canvas: Canvas, points: Points, radii: Array) -> None:
+def _paint_bubbles(canvas: Canvas, points: Points, radii: NDArray[np.float64]) -> None:
     """Gas along a part of the bowel, and in nothing else that lies there."""
     tube = canvas.tube(points, radii)
     if tube is not None:

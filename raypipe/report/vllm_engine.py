@@ -204,11 +204,13 @@ class VllmEngine:
         return self._turns.turn(request.adapter is not None)
 
     async def _answer(self, request: GenerationRequest, timeout_s: float) -> Completion | None:
-        """One completion; None where the engine died."""
+        """One completion; None where the engine died, or is dead since an earlier call."""
+        engine = self._engine  # a concurrent call may put a new one in its place
+        if engine is None:
+            return None
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        engine = self._engine  # a concurrent call may put a new one in its place
         started = time.perf_counter()
         last: list[Any] = []
         try:

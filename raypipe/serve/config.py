@@ -11,8 +11,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from raypipe.archive.read import ArchiveConfig
-from raypipe.archive.storage import StorageConfig, is_s3
+from raypipe.archive.storage import is_s3
 from raypipe.config import RaypipeConfig
 from raypipe.serve.auth_config import AuthConfig
 from raypipe.settings import Settings
@@ -194,7 +193,6 @@ class BatchedPool(Autoscaling):
 
     max_batch: int = Field(4, ge=1, description="Series of one call at most.")
     batch_wait_s: float = Field(0.005, ge=0, description="Time that a call waits to be full, in s.")
-    concurrent_batches: int = Field(1, ge=1, description="Calls worked on at a time.")
 
 
 class ReporterPool(BatchedPool):
@@ -262,11 +260,11 @@ class ServeConfig(Settings):
                 archive.storage.max_expansion_ratio, limits.max_expansion_ratio
             ),
         }
-        changed = ArchiveConfig(
-            storage=StorageConfig.model_validate(archive.storage.model_dump() | storage),
-            max_voxels=min(archive.max_voxels, limits.max_voxels),
-        )
-        return self.pipeline.model_copy(update={"archive": changed})
+        changed = {
+            "storage": archive.storage.model_copy(update=storage),
+            "max_voxels": min(archive.max_voxels, limits.max_voxels),
+        }
+        return self.pipeline.model_copy(update={"archive": archive.model_copy(update=changed)})
 
 
 _DEPLOY_KEYS = ("applications", "http_options", "logging_config", "proxy_location")

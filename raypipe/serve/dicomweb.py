@@ -5,16 +5,20 @@ Does not know: how an object is made. Stored studies are not handed out again: a
 """
 
 import asyncio
+import contextlib
+import io
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathField
 
+from raypipe.archive.deflated import HEADER_BYTES, inflated, is_deflated
+from raypipe.errors import SeriesError
 from raypipe.serve import artifacts
 from raypipe.serve.auth import Caller
 from raypipe.serve.auth_config import Role
@@ -119,7 +123,7 @@ def _part(
     """Tell instances from what is none, and take the latter away."""
     for file in list(body.files):
         with file.open("rb") as content:
-            one = received(content)
+            one = received(_expanded(content))
         wrong = one.is_object and study not in (None, one.study_uid)
         if one.is_object and not wrong:
             stored.append(one)
@@ -127,6 +131,16 @@ def _part(
         failed.append((one, WRONG_STUDY if wrong else CANNOT_UNDERSTAND))
         body.files.remove(file)
         file.unlink()
+
+
+def _expanded(file: IO[bytes]) -> IO[bytes]:
+    """The object; one that is deflated as if it were not, no further than a header goes."""
+    first = file.read(4096)
+    if is_deflated(first):
+        with contextlib.suppress(SeriesError):
+            return io.BytesIO(inflated(first + file.read(HEADER_BYTES), HEADER_BYTES))
+    file.seek(0)
+    return file
 
 
 def _base(request: Request) -> str:

@@ -24,6 +24,9 @@ from raypipe.serve.store import ENDED, JobRecord, JobStore, State, now
 
 _LOG = logging.getLogger("ray.serve")
 _STRAY_S = 3600.0
+_CANCEL_S = 10.0
+"""How long a caller waits for the end of a job that is being cancelled."""
+_WRITE_AGAIN_S, _LONGEST_WAIT_S = 0.5, 60.0
 
 OnChange = Callable[[JobRecord], None]
 """Called by the work with a record whose progress or series changed."""
@@ -158,21 +161,25 @@ class JobQueue:
         if record is None or record.ended:
             return record
         if job_id in self._ending:
-            return await self.wait(job_id, 10.0, ended=True)
+            return await self.wait(job_id, _CANCEL_S, ended=True)
         task = self._running.get(job_id)
         with contextlib.suppress(ValueError):
             self._waiting.remove(job_id)
-        record = await self._end(record, State.CANCELLED)
+        ending = asyncio.create_task(self._end(record, State.CANCELLED))
         if task is not None:
-            task.cancel()
-        return record
+            ending.add_done_callback(lambda _: task.cancel())
+        return await self.wait(job_id, _CANCEL_S, ended=True)
 
     async def erase(self, job_id: str) -> None:
         """Forget an ended job and everything of it."""
         record = self._records.get(job_id)
         if record is not None and record.ended:
             del self._records[job_id]
-            await asyncio.to_thread(self._store.erase, job_id)
+            try:
+                await asyncio.to_thread(self._store.erase, job_id)
+            except BaseException:
+                self._records[job_id] = record  # for another attempt
+                raise
 
     async def amend(self, job_id: str, studies: Iterable[str]) -> None:
         """Write down in which studies the exports of a job are."""
@@ -255,7 +262,7 @@ class JobQueue:
         )
         self._ending.add(record.id)
         try:
-            await self._write(ended)  # nobody sees an end that is not kept
+            await self._write_at_last(ended)  # nobody sees an end that is not kept
         finally:
             self._ending.discard(record.id)
         self._records[record.id] = ended
@@ -272,6 +279,17 @@ class JobQueue:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writer, self._store.write, record)
 
+    async def _write_at_last(self, record: JobRecord) -> None:
+        """Write a record down, again and again while the store cannot be reached."""
+        wait_s = _WRITE_AGAIN_S
+        while True:
+            try:
+                return await self._write(record)
+            except Exception as error:  # noqa: BLE001 - S3 fails in many ways
+                _LOG.error("the end of job %s is not kept: %s", record.id, type(error).__name__)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+
     def _notify(self, job_id: str) -> None:
         event = self._changed.pop(job_id, None)
         if event is not None:
@@ -281,20 +299,23 @@ class JobQueue:
         """Delete uploads and jobs whose time is over."""
         while True:
             await asyncio.sleep(self._config.sweep_every_s)
-            with contextlib.suppress(OSError):  # it is tried again
-                await self._sweep_once()
+            for record in list(self._records.values()):
+                await self._tried(self._swept(record))
+            await self._tried(asyncio.to_thread(self._store.strays, set(self._records), _STRAY_S))
 
-    async def _sweep_once(self) -> None:
-        config = self._config
-        for record in list(self._records.values()):
-            if record.state not in ENDED or record.finished_at is None:
-                continue
-            age_s = (now() - record.finished_at).total_seconds()
-            if age_s > config.result_retention_s:
-                await self.erase(record.id)
-            elif (
-                record.uploaded and not record.upload_deleted and age_s > config.upload_retention_s
-            ):
-                await asyncio.to_thread(self._store.erase, record.id, "upload")
-                await self._keep(record.changed(upload_deleted=True))
-        await asyncio.to_thread(self._store.strays, set(self._records), _STRAY_S)
+    async def _tried(self, work: Awaitable[object]) -> None:
+        """Await what the next turn tries again where it fails."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - what is due must be deleted in the end
+            _LOG.error("what was due is not deleted: %s", type(error).__name__)
+
+    async def _swept(self, record: JobRecord) -> None:
+        if record.state not in ENDED or record.finished_at is None:
+            return
+        age_s = (now() - record.finished_at).total_seconds()
+        if age_s > self._config.result_retention_s:
+            await self.erase(record.id)
+        elif record.has_upload and age_s > self._config.upload_retention_s:
+            await asyncio.to_thread(self._store.erase, record.id, "upload")
+            await self._keep(record.changed(upload_deleted=True))

@@ -11,8 +11,11 @@ alone. What one stage hands to the next travels from replica to replica, not thr
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import ray
@@ -57,6 +60,11 @@ class Pipeline:
     ) -> None:
         self._store, self._config = store, config
         self._loader, self._detector, self._reporter = loader, detector, reporter
+        # of their own: the event loop's are few, and those who ask for a job need them
+        self._waits = ThreadPoolExecutor(
+            config.max_running * config.series_at_a_time, thread_name_prefix="series"
+        )
+        self._suspects = asyncio.Lock()
 
     async def run(self, record: JobRecord, on_change: OnChange) -> JobRecord:
         """Do a job.
@@ -124,10 +132,10 @@ class Pipeline:
         try:
             board.at(key, "load")
             begun.append(self._loader.prepare.remote(row))
-            await _finished(begun[0])
+            await self._finished(begun[0])
             board.at(key, "detect")
             begun.append(self._detector.detect.remote(begun[0]))
-            await _finished(begun[1])
+            await self._finished(begun[1])
             board.at(key, "describe")
             begun.append(reporter.describe.remote(begun[1]))
             done: Row = await begun[2]
@@ -137,12 +145,23 @@ class Pipeline:
             raise
         return done
 
+    async def _finished(self, response: Any) -> None:
+        """Wait until a call is over, without fetching what it returned."""
+        reference = await response._to_object_ref()
+        wait = partial(ray.wait, [reference], fetch_local=False)
+        await asyncio.get_running_loop().run_in_executor(self._waits, wait)
+
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Await a call, again where replicas are full or die under it."""
+        """Await a call, again where replicas are full or die under it.
+
+        Of those under which a replica died one runs at a time: what kills replicas takes others
+        with it once, and not again and again.
+        """
         attempt, full = 0, 0
         while True:
             try:
-                return await call()
+                async with self._suspects if attempt else contextlib.nullcontext():
+                    return await call()
             except TaskCancelledError:
                 raise
             except (RayError, RayServeException, EngineError) as error:
@@ -159,12 +178,6 @@ class Pipeline:
                 await asyncio.sleep(
                     random.uniform(0.5, 1.0) * min(5.0, 0.2 * 2 ** (attempt + full))
                 )
-
-
-async def _finished(response: Any) -> None:
-    """Wait until a call is over, without fetching what it returned."""
-    reference = await response._to_object_ref()
-    await asyncio.to_thread(ray.wait, [reference], fetch_local=False)
 
 
 def _failed(row: Row, message: str) -> Row:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import shutil
 import uuid
+import zipfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from raypipe.archive.members import iterate_members
+from raypipe.archive.members import damage_as_series_error, iterate_members
 from raypipe.errors import SeriesError
 from raypipe.serve.auth import Caller
 from raypipe.serve.auth_config import Role
+from raypipe.serve.config import ServeConfig
 from raypipe.serve.jobs import Refused
 from raypipe.serve.multipart import BodyLimits, Received, receive, too_large
 from raypipe.serve.problems import Problem, busy
@@ -27,6 +29,10 @@ from raypipe.serve.sources import allowed_source
 from raypipe.serve.store import JobRecord, now
 
 _MAX_JSON = 16 << 10
+_DIRECTORY_BYTES = 1 << 20
+"""The directory of a zip may have so many however few members are allowed."""
+_ENTRY_BYTES = 512
+"""As much of the directory as a member may take up on average: its name, and 46 bytes or more."""
 
 Check = Callable[[Received], Awaitable[None]]
 """Looks at files before they become a job; may take some away or raise."""
@@ -136,7 +142,7 @@ async def _upload(
             await check(received)
         if not received.files:
             raise Problem(422, "no_files", "no file came in the field `files`")
-        await asyncio.to_thread(_check_archives, received.files, service)
+        await asyncio.to_thread(_check_archives, received.files, service.config)
         source = await asyncio.to_thread(service.store.adopt, job_id, spool)
     except ClientDisconnect as error:
         raise Problem(400, "disconnected", "the caller went away") from error
@@ -150,12 +156,30 @@ async def _upload(
     }
 
 
-def _check_archives(files: list[Path], service: Service) -> None:
+def _check_archives(files: list[Path], config: ServeConfig) -> None:
     """Refuse a zip whose own directory says that it breaks the limits, before it is expanded."""
-    storage = service.config.limited.archive.storage
+    storage = config.limited.archive.storage
+    longest = max(_DIRECTORY_BYTES, storage.max_members * _ENTRY_BYTES)
     for file in files:
         if file.suffix == ".zip":
             try:
+                with damage_as_series_error():
+                    size = _directory_size(file)
+                if size > longest:
+                    allowed = f"limits.max_members {storage.max_members}"
+                    detail = f"the zip's directory has {size} bytes, more than {allowed} needs"
+                    raise Problem(422, "archive_refused", detail)
                 next(iter(iterate_members(str(file), file.stat().st_size, storage)), None)
             except SeriesError as error:
                 raise Problem(422, "archive_refused", error.message) from error
+
+
+def _directory_size(file: Path) -> int:
+    """Bytes of a zip's directory, 0 where there is none.
+
+    zipfile reads so many bytes into memory and makes an object of every entry in them, whatever
+    the number of entries is said to be.
+    """
+    with file.open("rb") as content:
+        end = zipfile._EndRecData(content)  # type: ignore[attr-defined]
+    return 0 if end is None else int(end[zipfile._ECD_SIZE])  # type: ignore[attr-defined]

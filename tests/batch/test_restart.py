@@ -3,10 +3,13 @@ from pathlib import Path
 import pytest
 
 from raypipe.archive.storage import StorageConfig
-from raypipe.batch.output import Output, open_output
+from raypipe.batch.job import Job
+from raypipe.batch.output import JOB_FILE, Output, open_output
 from raypipe.batch.restart import job_of, known_reasons, settings_of
+from raypipe.batch.status import run_status
 from raypipe.config import load_config
 from raypipe.errors import ConfigError
+from tests.batch.result_folder import KEYS, result_folder
 
 
 @pytest.fixture
@@ -36,6 +39,20 @@ def test_a_secret_that_is_not_told_is_asked_for(output: Output) -> None:
         settings_of(output, ())
     given = settings_of(output, ["index.hash_key=secret"])
     assert given.index.hash_key.get_secret_value() == "secret"
+
+
+def test_the_manifest_is_found_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result_folder(tmp_path / "made" / "out", {"x_0": "ab"})
+    (tmp_path / "elsewhere").mkdir()
+    for source in ("out/manifest", "archive"):
+        monkeypatch.chdir(tmp_path / "made")
+        Path("out", JOB_FILE).unlink()
+        Job(source, "out", load_config())._write_record()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        output = open_output("../made/out", StorageConfig())
+        assert run_status(output, StorageConfig()).total == len(KEYS)
 
 
 def test_a_folder_without_a_run_is_refused(output: Output) -> None:

@@ -41,6 +41,8 @@ def test_a_loopback_address_does_not(host: str) -> None:
         "limits.uris=['s3://']",
         "limits.uris=['http://host/x']",
         "pools.detector.min_replicas=3",
+        "pools.detector.concurrent_batches=2",
+        "pools.detector.concurrent_batches=2",
         "jobs.unknown=1",
         "pipeline.unknown=1",
     ],
@@ -58,6 +60,15 @@ def test_limits_hold_the_pipeline_and_never_loosen_it() -> None:
     limited = ServeConfig.model_validate(tree).limited
     assert limited.archive.max_voxels == 1000
     assert limited.archive.storage.max_members == 5
+
+
+def test_limits_leave_every_other_setting_of_the_archive_as_it_is() -> None:
+    archive = {"max_object_gib": 0.5, "isolation": {"time_limit_s": 7.0}, "storage": {"retries": 9}}
+    config = ServeConfig.model_validate({"pipeline": {"archive": archive}})
+    limited, given = config.limited.archive, config.pipeline.archive
+    assert (limited.max_object_gib, limited.isolation.time_limit_s) == (0.5, 7.0)
+    same = {"storage": limited.storage, "max_voxels": limited.max_voxels}
+    assert given.model_copy(update=same) == limited and limited.storage.retries == 9
 
 
 def test_the_limits_do_not_change_what_a_result_is() -> None:

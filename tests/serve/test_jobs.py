@@ -205,6 +205,66 @@ async def test_uploads_and_jobs_are_deleted_when_their_time_is_over(store: JobSt
     await jobs.stop()
 
 
+class UnreachableError(Exception):
+    """What botocore raises is no OSError."""
+
+
+async def test_what_is_due_is_deleted_once_the_store_can_be_reached(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, older = now() - timedelta(hours=2), now() - timedelta(days=9)
+    for number, finished in ((1, older), (2, old)):
+        store.put(a_job(number).id, "upload/x", b"pixels")
+        store.write(a_job(number, state=State.DONE, finished_at=finished))
+    erase, calls = store.erase, []
+
+    def unreachable(job_id: str, name: str = "") -> None:
+        calls.append(job_id)
+        if len(calls) < 5:
+            raise UnreachableError("https://host/bucket/of/a/patient")
+        erase(job_id, name)
+
+    monkeypatch.setattr(store, "erase", unreachable)
+    jobs = queue(store, done_at_once, upload_retention_s=3600, result_retention_s=86400)
+    await jobs.start()
+    await until(lambda: [r.upload_deleted for r in store.load()] == [True])
+    assert jobs.get(a_job(1).id) is None and store.get(a_job(1).id, "upload/x") is None
+    assert set(calls[:2]) == {a_job(1).id, a_job(2).id}, "one does not keep the others"
+    assert "UnreachableError" in caplog.text and "patient" not in caplog.text
+    await jobs.stop()
+
+
+@pytest.mark.parametrize("end", [State.DONE, State.CANCELLED])
+async def test_an_end_is_written_once_the_store_can_be_reached(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, end: State
+) -> None:
+    write = store.write
+    failures: list[State] = []
+
+    def unreachable(record: JobRecord) -> None:
+        if record.ended and len(failures) < 3:
+            failures.append(record.state)
+            raise UnreachableError
+        write(record)
+
+    monkeypatch.setattr(store, "write", unreachable)
+    monkeypatch.setattr("raypipe.serve.jobs._WRITE_AGAIN_S", 0.01)
+    monkeypatch.setattr("raypipe.serve.jobs._CANCEL_S", 0.01)
+    jobs = queue(store, done_at_once if end is State.DONE else never_done)
+    await jobs.start()
+    record = a_job(1)
+    await jobs.submit(record)
+    if end is State.CANCELLED:
+        await until(lambda: state_of(jobs, record) is State.RUNNING)
+        told = await jobs.cancel(record.id)
+        assert told is not None and told.state is State.RUNNING, "not yet, and nobody waits for it"
+    await until(lambda: state_of(jobs, record) is end)
+    assert failures == [end] * 3
+    await until(lambda: not jobs.counts().running)
+    assert [r.state for r in store.load()] == [end]
+    await jobs.stop()
+
+
 async def test_erasing_takes_everything(store: JobStore) -> None:
     jobs = queue(store, done_at_once)
     await jobs.start()
