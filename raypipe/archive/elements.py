@@ -13,13 +13,20 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from raypipe.in_parts import InParts
+
 
 def parse(file: Any, keywords: Sequence[str]) -> FileDataset:
     """Read a header up to the pixels; the file then stands at the pixel element.
 
     Element values that break their VR are kept as they are: real archives are full of them.
+
+    Raises:
+        Exception: whatever pydicom raises on damaged bytes, and on a deflated dataset.
     """
-    return pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+    return pydicom.dcmread(
+        InParts(file), stop_before_pixels=True, force=True, specific_tags=list(keywords)
+    )
 
 
 def declared_syntax(dataset: FileDataset) -> UID:

@@ -25,6 +25,7 @@ from raypipe.archive.storage import (
     read_range,
 )
 from raypipe.errors import Reason, SeriesError
+from raypipe.in_parts import InParts
 from raypipe.types import Kind, SeriesRef
 
 
@@ -89,7 +90,7 @@ def _parsed(file: Any) -> Dataset:
         if is_deflated(first):
             file = io.BytesIO(inflated(first + file.read(HEADER_BYTES), HEADER_BYTES))
         file.seek(0)
-        return pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        return pydicom.dcmread(InParts(file), stop_before_pixels=True, force=True)
     except SeriesError:
         raise
     except Exception as error:  # pydicom raises anything on damaged bytes

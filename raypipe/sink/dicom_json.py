@@ -12,6 +12,8 @@ from typing import IO, Any
 import pydicom
 from pydicom.dataset import Dataset
 
+from raypipe.in_parts import InParts
+
 Attributes = dict[str, Any]
 
 _STUDY = (
@@ -46,24 +48,11 @@ class Received:
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
-class _InParts:
-    """A file that is never read as a whole; pydicom does so to expand a deflated one at once."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.seek, self.tell = file, file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """As the file's own."""
-        if size < 0:
-            raise ValueError("the dataset is deflated")
-        return self._file.read(size)
-
-
 def received(file: IO[bytes]) -> Received:
     """What an object calls itself; one that is still deflated is none, as it may be a bomb."""
     try:
         header: Any = pydicom.dcmread(
-            _InParts(file), stop_before_pixels=True, specific_tags=list(_UIDS)
+            InParts(file), stop_before_pixels=True, specific_tags=list(_UIDS)
         )
     except Exception:  # noqa: BLE001 - pydicom raises anything on foreign bytes
         header = Dataset()

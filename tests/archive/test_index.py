@@ -1,7 +1,10 @@
 """raypipe/archive/index.py: every file in one row; a second run reads only what is new."""
 
 import shutil
+import struct
+import tracemalloc
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -303,3 +306,21 @@ def test_real_archive(shared_data: Path, index: Index) -> None:
         "wrong_syntax_2.dicom": "transfer_syntax_mismatch",
     }
     assert sum(len(r["instances"]) for r in rows) == 169
+
+
+def test_a_deflated_object_that_hides_it_is_refused_and_not_expanded(tmp_path: Path) -> None:
+    """The transfer syntax stands behind a long element, where it is not looked for."""
+    packer = zlib.compressobj(9, wbits=-15)
+    long = struct.pack("<HH2sHI", 2, 1, b"OB", 0, 5000) + bytes(5000)
+    syntax = struct.pack("<HH2sH", 2, 0x10, b"UI", 22) + b"1.2.840.10008.1.2.1.99"
+    pixels = struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 64 << 20) + bytes(64 << 20)
+    path = tmp_path / "bomb.dcm"
+    content = packer.compress(pixels) + packer.flush()
+    path.write_bytes(bytes(128) + b"DICM" + long + syntax + content)
+    tracemalloc.start()
+    build_index(str(tmp_path), str(tmp_path / "m"), IndexConfig())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (row,) = read_manifest(str(tmp_path / "m"), StorageConfig()).to_pylist()
+    assert (row["status"], row["reason"]) == ("rejected", "header_unreadable")
+    assert peak < 24 << 20
