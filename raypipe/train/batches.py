@@ -23,7 +23,7 @@ from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.model.network import TISSUE_STRIDE, NetworkConfig
 from raypipe.settings import Settings
 from raypipe.train.dataset import SampleStore, SliceSample
-from raypipe.train.losses import Truth
+from raypipe.train.losses import CUT_LESION, NO_LESION, Truth
 from raypipe.train.targets import Grid, assign
 from raypipe.train.tissues import moved_tissues
 
@@ -113,7 +113,7 @@ def make_batch(
         attribute_bna=attribute_bna,
         image_bl=image_bl,
         region_br=region_br,
-        attention=_attention_targets(box_bn4, index_bn, grid),
+        attention=_attention_targets(box_bn4, index_bn, label_bn, grid),
         hu_bn=cell_hu(hu_bzhw[:, 1], grid),
         tissue_bhw=torch.from_numpy(np.stack(tissues)).long(),
     )
@@ -175,19 +175,27 @@ def _moved(hu: NDArray[np.float32], theta: Tensor, edge: int) -> NDArray[np.floa
 def _truth_of_slice(
     sample: SliceSample, boxes: NDArray[np.float32], vocabulary: Vocabulary, grid: Grid
 ) -> tuple[Tensor, ...]:
-    inside = ((boxes[:, :2] > 0) & (boxes[:, :2] < grid.image_size)).all(axis=1)
-    rows = [m for m in np.flatnonzero(inside) if sample.labels[m] in vocabulary.labels]
+    middle, half = boxes[:, :2], boxes[:, 2:] / 2
+    inside = ((middle > 0) & (middle < grid.image_size)).all(axis=1)
+    in_view = ((middle + half > 0) & (middle - half < grid.image_size)).all(axis=1)
+    known = np.array([label in vocabulary.labels for label in sample.labels], dtype=bool)
+    rows, cut = np.flatnonzero(inside & known), np.flatnonzero(~inside & in_view & known)
+    of_cut_n, _ = assign(torch.from_numpy(boxes[cut].reshape(-1, 4)), grid)
+    without_n = torch.where(of_cut_n >= 0, CUT_LESION, NO_LESION)
     boxes_m4 = torch.from_numpy(boxes[rows].reshape(-1, 4))
     index_n, central_n = assign(boxes_m4, grid)
     has = index_n >= 0
     pick = index_n.clamp(min=0)
     image_l = torch.zeros(vocabulary.image_count)
+    for m in cut:
+        image_l[list(vocabulary.image_labels[sample.labels[m]])] = -1.0
     for m in rows:
         image_l[list(vocabulary.image_labels[sample.labels[m]])] = 1.0
     region_r = torch.tensor([float(region in sample.regions) for region in REGIONS])
-    if not rows:
+    if not len(rows):
         none_a = torch.full((len(index_n), len(vocabulary.attributes)), -1, dtype=torch.int64)
-        return index_n, central_n, index_n, torch.zeros(len(index_n), 4), none_a, image_l, region_r
+        no_box = torch.zeros(len(index_n), 4)
+        return index_n, central_n, without_n, no_box, none_a, image_l, region_r
     labels_m = torch.tensor([vocabulary.labels[sample.labels[m]] for m in rows])
     attributes_ma = torch.tensor(
         [
@@ -198,7 +206,7 @@ def _truth_of_slice(
             for m in rows
         ]
     )
-    label_n = torch.where(has, labels_m[pick], -1)
+    label_n = torch.where(has, labels_m[pick], without_n)
     attribute_na = torch.where(has[:, None], attributes_ma[pick], -1)
     return index_n, central_n, label_n, boxes_m4[pick], attribute_na, image_l, region_r
 
@@ -209,14 +217,16 @@ def _level_sizes(grid: Grid) -> list[tuple[int, int]]:
     return [(s, grid.image_size // s) for s in sorted(strides)]
 
 
-def _attention_targets(box_bn4: Tensor, index_bn: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+def _attention_targets(
+    box_bn4: Tensor, index_bn: Tensor, label_bn: Tensor, grid: Grid
+) -> tuple[Tensor, ...]:
     """Cells whose centre lies in any true box, or that answer for one: (B, 1, H, W) a level."""
     targets = []
     for b in range(len(box_bn4)):
         boxes = torch.unique(box_bn4[b][index_bn[b] >= 0], dim=0)
         away = (grid.centers_n2[:, None] - boxes[None, :, :2]).abs()
         inside = (away <= boxes[None, :, 2:] / 2).all(dim=2).any(dim=1)
-        targets.append((inside | (index_bn[b] >= 0)).float())
+        targets.append((inside | (index_bn[b] >= 0) | (label_bn[b] == CUT_LESION)).float())
     flat, out, start = torch.stack(targets), [], 0
     for _, side in _level_sizes(grid):
         out.append(flat[:, start : start + side * side].view(-1, 1, side, side))

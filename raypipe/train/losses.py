@@ -20,6 +20,10 @@ from raypipe.settings import Settings
 from raypipe.train.knowledge_loss import KnowledgeRules, knowledge_terms
 from raypipe.train.tissues import tissue_term
 
+NO_LESION, CUT_LESION = -1, -2
+"""In place of a cell's class: nothing is there, or a part of a lesion whose middle is not in view,
+which is neither right nor wrong to claim."""
+
 
 class LossConfig(Settings):
     """Weight of each term; 0 leaves it out."""
@@ -59,10 +63,10 @@ class Truth:
     Args:
         index_bn: (B, N) int64; row of the cell's box within its slice, -1 without one.
         centerness_bn: (B, N).
-        label_bn: (B, N) int64; class of the cell, -1 without one.
+        label_bn: (B, N) int64; class of the cell, else NO_LESION or CUT_LESION.
         box_bn4: centre x, y, width, height of the cell's box.
         attribute_bna: (B, N, A) int64; index of the value, -1 where not known.
-        image_bl: (B, L) 0 or 1.
+        image_bl: (B, L) 0 or 1; -1 where only a cut lesion speaks for the label.
         region_br: (B, R) 0 or 1; a row of zeros where the regions are not known.
         attention: (B, 1, H, W) a level, 0 or 1.
         hu_bn: (B, N) mean HU of the cell.
@@ -109,7 +113,7 @@ def detection_loss(
     terms["focal"] = (classes * weight_bn[..., None]).sum() / count
     terms.update(_box_terms(head, truth, positive, weight_bn[positive], count))
     terms["attributes"] = _attribute_term(head, truth, rules, positive) / count
-    terms["image"] = F.binary_cross_entropy_with_logits(output.image_logits, truth.image_bl)
+    terms["image"] = _image_term(output.image_logits, truth.image_bl)
     terms["region"] = _region_term(output.region_logits, truth.region_br)
     if output.tissue_logits is not None:
         terms["tissue"] = tissue_term(output.tissue_logits, truth.tissue_bhw, share)
@@ -145,6 +149,7 @@ def cell_weights(truth: Truth, balance: float, share: Total) -> Tensor:
     mean = share(raw.sum()) / share(positive.sum().float()).clamp(min=1.0)
     weight_bn = torch.ones_like(truth.centerness_bn)
     weight_bn[positive] = raw / mean
+    weight_bn[truth.label_bn == CUT_LESION] = 0.0
     return weight_bn
 
 
@@ -181,6 +186,14 @@ def _attribute_term(
             logits[:, part], target[:, a], ignore_index=-1, reduction="sum"
         )
     return total
+
+
+def _image_term(logits_bl: Tensor, truth_bl: Tensor) -> Tensor:
+    """Cross-entropy over the labels that are known."""
+    entropy = F.binary_cross_entropy_with_logits(
+        logits_bl, truth_bl.clamp(min=0.0), reduction="none"
+    )
+    return (entropy * (truth_bl >= 0)).mean()
 
 
 def _region_term(logits_br: Tensor, truth_br: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from raypipe.phantom import PhantomSpec, anatomy, make_phantom
 from raypipe.phantom.pose import Pose
 from raypipe.train.batches import AugmentConfig, make_batch, make_vocabulary, sample_weights
 from raypipe.train.dataset import SampleStore, on_grid, slice_samples, write_store
+from raypipe.train.losses import CUT_LESION, NO_LESION, cell_weights
 from raypipe.train.synthesis import SynthesisConfig, draw_spec, make_store
 from raypipe.train.targets import make_grid
 from raypipe.volume.preprocess import PreprocessConfig, preprocess
@@ -112,6 +113,23 @@ def test_augmented_boxes_stay_on_their_lesion() -> None:
     assert found >= 10
 
 
+def test_a_lesion_whose_middle_is_cut_off_is_neither_there_nor_not() -> None:
+    hu = np.full((256, 256), -1000, np.int16)
+    sample = replace(_square_sample(hu), boxes_m4=np.array([[-4.0, 60.0, 40.0, 40.0]], np.float32))
+    _, truth = make_batch(_MemoryStore([sample]), [0], [0], VOCABULARY, GRID, None)  # type: ignore[arg-type]
+    cut = truth.label_bn[0] == CUT_LESION
+    assert cut.any() and (truth.label_bn[0][~cut] == NO_LESION).all()
+    assert (cell_weights(truth, 0.5, lambda count: count)[0] > 0).eq(~cut).all()
+    labels = dict(zip(NETWORK.image_labels, truth.image_bl[0].tolist(), strict=True))
+    assert {key for key, value in labels.items() if value < 0} == {
+        "lung_mass", "pulmonary_opacity"
+    }  # fmt: skip
+    assert max(labels.values()) == 0.0
+    away = replace(sample, boxes_m4=np.array([[-40.0, 60.0, 40.0, 40.0]], np.float32))
+    _, truth = make_batch(_MemoryStore([away]), [0], [0], VOCABULARY, GRID, None)  # type: ignore[arg-type]
+    assert (truth.label_bn == NO_LESION).all() and (truth.image_bl == 0).all()
+
+
 class _MemoryStore(list):  # type: ignore[type-arg]
     """A list serves as a store for make_batch."""
 
@@ -180,7 +198,7 @@ def test_empty_slices_are_drawn_as_often_as_told(
     ]
     mixed = write_store(tmp_path, [*healed, *samples[3:]], store.fingerprint)
     plain, told = sample_weights(mixed, VOCABULARY), sample_weights(mixed, VOCABULARY, share)
-    empty = np.arange(len(mixed)) < len(healed)
+    empty = np.array([not mixed[i].labels for i in range(len(mixed))])
     assert told[empty].sum() == pytest.approx(share)
     assert told.sum() == pytest.approx(1.0)
     # lesions among themselves are drawn as before
