@@ -13,6 +13,9 @@ from raypipe.findings.decode import FindingsConfig, areas, slice_of
 from raypipe.geometry import Box
 from raypipe.types import Detection
 
+STRONG = 0.4
+"""Share of a track's best score that a box needs to count for its score and extent."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
@@ -114,7 +117,7 @@ def _overlap(a: Detection, b: Detection) -> float:
 
 
 def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: float) -> Track:
-    scores = np.sort([d.score for d in detections])[::-1]
+    scores = np.sort([d.score for d in _strong(detections)])[::-1]
     score = float(scores[: config.aggregate_slices].mean())
     # a lesion of 3 mm crosses several thin slices; seen on fewer it is likelier noise
     expected = max(1.0, config.least_extent_mm / max(spacing_z_mm, 1e-3))
@@ -127,10 +130,15 @@ def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: fl
     )
 
 
+def _strong(detections: Sequence[Detection]) -> list[Detection]:
+    """Those that say something beside the best: a faint end speaks neither for nor against."""
+    best = max(d.score for d in detections)
+    return [d for d in detections if d.score >= STRONG * best]
+
+
 def _box_around(detections: Sequence[Detection]) -> Box:
     """From the first to the last strong box, in the plane around nearly all of them."""
-    best = max(d.score for d in detections)
-    strong = [d for d in detections if d.score >= 0.4 * best]
+    strong = _strong(detections)
     lower = np.quantile([d.box_zyx.lower_zyx[1:] for d in strong], 0.1, axis=0)
     upper = np.quantile([d.box_zyx.upper_zyx[1:] for d in strong], 0.9, axis=0)
     return Box(

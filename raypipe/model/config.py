@@ -33,5 +33,7 @@ class DetectorConfig(Settings):
     score_floor: float = Field(
         default=0.05, ge=0, lt=1, description="boxes below this score are not returned"
     )
-    boxes_per_slice: int = Field(default=40, gt=0, description="at most so many boxes a slice")
+    boxes_per_slice: int = Field(
+        default=40, gt=0, description="at most so many boxes a slice, repetitions left out"
+    )
     seed: int = Field(default=0, description="of random weights")

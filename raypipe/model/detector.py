@@ -4,7 +4,8 @@ In: ModelInput. Out: Prediction on the grid of that input. Does not know: files,
 thresholds of findings, suppression of overlaps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -29,6 +30,10 @@ from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.model.network import Network, NetworkOutput, config_for
 from raypipe.types import Detection, HuArray, ModelInput, Prediction
 
+CANDIDATES = 500
+"""Best (cell, label) pairs of a slice that are looked at."""
+SAME_IOU = 0.6
+"""Boxes of one label and slice that overlap more are of one lesion."""
 LEAST_IN_VIEW = 0.1
 """A finding is claimed where the network sees one of its body regions at least so surely."""
 
@@ -169,11 +174,8 @@ class Detector:
         score_bnk = box_scores(output) * in_view_bk[:, None]
         out: list[Detection] = []
         for b, score_nk in enumerate(score_bnk):
-            flat = score_nk.flatten()
-            keep = torch.nonzero(flat > self.config.score_floor).squeeze(1)
-            order = torch.argsort(flat[keep], descending=True, stable=True)
-            for at in keep[order[: self.config.boxes_per_slice]].tolist():
-                cell, label = divmod(at, score_nk.shape[1])
+            apart = _best_apart(score_nk, head.box_bn4[b], self.config)
+            for cell, label in islice(apart, self.config.boxes_per_slice):
                 box = _box(head.box_bn4[b, cell], first_slice + b)
                 if box is None:
                     continue
@@ -186,11 +188,35 @@ class Detector:
                     Detection(
                         label=self.labels[label],
                         box_zyx=box,
-                        score=round(float(flat[at]), 4),
+                        score=round(float(score_nk[cell, label]), 4),
                         attributes=attributes,
                     )
                 )
         return out
+
+
+def _best_apart(
+    score_nk: Tensor, box_n4: Tensor, config: DetectorConfig
+) -> Iterator[tuple[int, int]]:
+    """The best (cell, label) pairs of a slice, without those that repeat a better one.
+
+    The cells of one lesion say nearly the same: together they would take all the places there are.
+    """
+    flat = score_nk.flatten()
+    pairs = torch.nonzero(flat > config.score_floor).squeeze(1)
+    best_first = torch.argsort(flat[pairs], descending=True, stable=True)
+    pairs = pairs[best_first[:CANDIDATES]]
+    cell, label = pairs // score_nk.shape[1], pairs % score_nk.shape[1]
+    half, area = box_n4[cell, 2:] / 2, box_n4[cell, 2:].prod(dim=1)
+    low, high = box_n4[cell, :2] - half, box_n4[cell, :2] + half
+    shared = (high[:, None].minimum(high) - low[:, None].maximum(low)).clamp(min=0).prod(dim=2)
+    same = shared > SAME_IOU * (area[:, None] + area - shared)
+    repeats = (same & (label[:, None] == label)).numpy()
+    left = np.ones(len(pairs), dtype=bool)
+    for i in range(len(pairs)):
+        if left[i]:
+            yield int(cell[i]), int(label[i])
+            left &= ~repeats[i]
 
 
 def box_scores(output: NetworkOutput) -> Tensor:

@@ -80,6 +80,13 @@ def test_a_lesion_through_slices_becomes_one_track() -> None:
     assert track.best is track.detections[-1]
 
 
+def test_faint_ends_do_not_weaken_a_lesion() -> None:
+    scores = {3: 0.15, 4: 0.9, 5: 0.15}
+    slices = decode([detection(z, 50, 50, 20, score) for z, score in scores.items()], CONFIG)
+    (track,) = link(slices, CONFIG, spacing_z_mm=5.0)
+    assert track.score == pytest.approx(0.9) and len(track.detections) == 3
+
+
 def test_one_missing_slice_is_bridged_and_two_are_not() -> None:
     bridged = link(decode([detection(z, 50, 50, 20, 0.5) for z in (4, 6)], CONFIG), CONFIG, 5.0)
     assert len(bridged) == 1

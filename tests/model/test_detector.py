@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from raypipe.knowledge.graph import REGIONS, load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS
 from raypipe.model.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from raypipe.model.config import DetectorConfig
-from raypipe.model.detector import Detector, box_scores, build_network, stacks, window_channels
+from raypipe.model.detector import (
+    Detector,
+    _best_apart,
+    box_scores,
+    build_network,
+    stacks,
+    window_channels,
+)
 from raypipe.model.network import config_for
 from raypipe.phantom import PhantomSpec, make_phantom
 from raypipe.types import ModelInput, Prediction
@@ -50,6 +58,18 @@ def test_predict_gives_boxes_features_and_labels(
         assert set(d.attributes) == {"density", "margin", "shape", "severity"}
     of_slice = [d.box_zyx.lower_zyx[0] for d in prediction.detections]
     assert max(of_slice.count(z) for z in of_slice) <= RANDOM.boxes_per_slice
+
+
+def test_the_cells_of_one_lesion_leave_room_for_others() -> None:
+    """Fifty cells say the same of one lesion, better than the two that see others."""
+    boxes = torch.tensor([[50.0, 50.0, 20.0, 20.0]]).repeat(52, 1)
+    boxes[:50, 0] += torch.linspace(0, 2, 50)
+    boxes[50, :2], boxes[51, :2] = torch.tensor([120.0, 50.0]), torch.tensor([200.0, 50.0])
+    scores = torch.zeros(52, 2)
+    scores[:50, 0] = torch.linspace(0.9, 0.8, 50)
+    scores[0, 1], scores[50, 0], scores[51, 0] = 0.7, 0.5, 0.4
+    found = list(islice(_best_apart(scores, boxes, RANDOM), 9))
+    assert found == [(0, 0), (0, 1), (50, 0), (51, 0)]  # another label is no repetition
 
 
 def test_predict_is_deterministic(model_input: ModelInput, prediction: Prediction) -> None:
