@@ -1,9 +1,8 @@
 import numpy as np
 
+from raypipe.phantom import Organ, PhantomSpec, make_phantom
 from raypipe.phantom.canvas import Region
 from raypipe.phantom.head import _part
-from raypipe.train.calibrate import whole_series
-from raypipe.train.synthesis import SynthesisConfig
 
 
 def region(start: int, stop: int) -> Region:
@@ -25,5 +24,10 @@ def test_a_distance_lies_on_another_region_where_it_was() -> None:
 
 
 def test_a_head_whose_brain_stem_leaves_the_brains_region_is_made() -> None:
-    (filled,) = whole_series(SynthesisConfig(phantom_series=1, seed=970_137))
-    assert filled.volume.hu.shape == (40, 256, 256)
+    phantom = make_phantom(
+        PhantomSpec(
+            region="head", shape_zyx=(40, 256, 256), spacing_zyx_mm=(2.5, 0.803073, 0.803073),
+            center_z_mm=-44.22741, contrast="portal", lesions=0, seed=970_137,
+        )
+    )  # fmt: skip
+    assert (phantom.organs == Organ.BRAIN).any()
