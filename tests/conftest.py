@@ -11,7 +11,7 @@ import pytest
 def shared_data() -> Path:
     """Folder of real CT: RAYPIPE_TEST_DATA, else `shared/data` beside the checkout."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("RAYPIPE_TEST_DATA", beside))
+    folder = Path(os.environ.get("RAYPIPE_TEST_DATA", beside)).absolute()
     if not (folder / "dicom").is_dir():
         pytest.skip(
             f"no real CT: set RAYPIPE_TEST_DATA to a folder with dicom/ and nifti/ ({folder})"
