@@ -133,7 +133,7 @@ def _memory_file(size: int) -> int:
     else:
         descriptor, path = tempfile.mkstemp()
         os.unlink(path)  # noqa: PTH108 - its name is never used again
-    os.truncate(descriptor, size)  # takes no memory yet
+    os.truncate(descriptor, size)
     return descriptor
 
 

@@ -4,8 +4,10 @@ In: an object. Out: the same object under Explicit VR Little Endian, expanded up
 Does not know: elements, pixels.
 """
 
+import io
 import struct
 import zlib
+from typing import IO, Any
 
 from raypipe.errors import Reason, SeriesError
 
@@ -13,13 +15,15 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 HEADER_BYTES = 4 << 20
 """As much of an expanded object as its header may take up."""
 
+_META_BYTES = 4096
+"""The transfer syntax is looked for in so many."""
 _PLAIN = b"1.2.840.10008.1.2.1\0"
 _SYNTAX_TAG = b"\x02\x00\x10\x00UI"
 
 
 def is_deflated(content: bytes) -> bool:
     """Whether the file meta of an object says so."""
-    at = content.find(_SYNTAX_TAG, 132, 4096) if content[128:132] == b"DICM" else -1
+    at = content.find(_SYNTAX_TAG, 132, _META_BYTES) if content[128:132] == b"DICM" else -1
     return at >= 0 and content.startswith(DEFLATED.encode(), at + 8)
 
 
@@ -45,6 +49,19 @@ def inflated(content: bytes, limit: int) -> bytes:
     if meta.startswith(b"\x02\x00\x00\x00UL\x04\x00"):  # the length of the meta group
         meta = meta[:8] + struct.pack("<I", len(meta) - 12) + meta[12:]
     return content[:132] + meta + dataset
+
+
+def expanded(file: IO[bytes] | Any) -> IO[bytes] | Any:
+    """The file at its beginning; a deflated object as if it were not, as far as a header goes.
+
+    Raises:
+        SeriesError: HEADER_UNREADABLE: the data is damaged.
+    """
+    first = file.read(_META_BYTES)
+    if is_deflated(first):
+        return io.BytesIO(inflated(first + file.read(HEADER_BYTES), HEADER_BYTES))
+    file.seek(0)
+    return file
 
 
 def _meta_end(content: bytes) -> int:

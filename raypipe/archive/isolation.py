@@ -179,7 +179,7 @@ class _Child:
         if not size:
             return pickle.loads(pickled)
         _, descriptors, _, _ = socket.recv_fds(self._socket, 1, 1)
-        if not descriptors:  # it died while it filled the memory
+        if not descriptors:  # it died before it sent them
             raise EOFError
         try:
             memory = memoryview(mmap.mmap(descriptors[0], size))

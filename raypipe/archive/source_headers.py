@@ -13,7 +13,7 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from raypipe.archive.deflated import HEADER_BYTES, inflated, is_deflated
+from raypipe.archive.deflated import expanded
 from raypipe.archive.headers import HeadFile, quiet_pydicom
 from raypipe.archive.planes import Plane, frame_planes
 from raypipe.archive.storage import (
@@ -86,11 +86,7 @@ def _range_of(uri: str, storage: StorageConfig, start: int, end: int) -> bytes:
 
 def _parsed(file: Any) -> Dataset:
     try:
-        first = file.read(4096)
-        if is_deflated(first):
-            file = io.BytesIO(inflated(first + file.read(HEADER_BYTES), HEADER_BYTES))
-        file.seek(0)
-        return pydicom.dcmread(InParts(file), stop_before_pixels=True, force=True)
+        return pydicom.dcmread(InParts(expanded(file)), stop_before_pixels=True, force=True)
     except SeriesError:
         raise
     except Exception as error:  # pydicom raises anything on damaged bytes

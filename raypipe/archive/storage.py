@@ -80,10 +80,15 @@ def is_s3(uri: str) -> bool:
     return uri.startswith("s3://")
 
 
+def absolute(uri: str) -> str:
+    """An address that holds in every working folder."""
+    return uri if is_s3(uri) else str(Path(uri).expanduser().absolute())
+
+
 def filesystem_for(uri: str, config: StorageConfig) -> tuple[Any, str]:
     """The fsspec filesystem of an address, and the path on it."""
     if not is_s3(uri):
-        return fsspec.filesystem("file"), str(Path(uri).expanduser().absolute())
+        return fsspec.filesystem("file"), absolute(uri)
     with _LOCK:
         # One client a process and config: a fork must not share its parent's connections.
         key = (os.getpid(), config)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +22,7 @@ from ray.data.checkpoint import CheckpointConfig
 
 from raypipe.archive.index import IndexSummary, build_index
 from raypipe.archive.manifest import count_rows, part_files, read_manifest
-from raypipe.archive.storage import filesystem_for, is_s3
+from raypipe.archive.storage import absolute, filesystem_for
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.cluster import start_ray, told_by_worker
 from raypipe.batch.committed import Committed
@@ -183,7 +182,7 @@ class Job:
 
     def _write_record(self) -> None:
         self.output.write_text("config.yaml", self._config.to_yaml())
-        record: dict[str, Any] = {"manifest": self._manifest_address(), "limit": self._limit}
+        record: dict[str, Any] = {"manifest": absolute(self._manifest_uri()), "limit": self._limit}
         record["result_hash"] = self._config.result_hash
         self.output.write_text(JOB_FILE, json.dumps(record) + "\n")
 
@@ -199,11 +198,6 @@ class Job:
 
     def _manifest_uri(self) -> str:
         return self._source if self._source_is_manifest else self.output.manifest_uri
-
-    def _manifest_address(self) -> str:
-        """The same, from whichever folder it is looked for."""
-        uri = self._manifest_uri()
-        return uri if is_s3(uri) else str(Path(uri).expanduser().absolute())
 
     def _selected_manifest(self) -> tuple[pafs.FileSystem, list[str]]:
         """Filesystem and files of the rows to work on; `limit` needs a manifest of its own."""

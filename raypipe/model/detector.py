@@ -1,7 +1,7 @@
 """The detector: a prepared series in, raw boxes and a feature vector out.
 
-In: ModelInput. Out: Prediction on the grid of that input. Does not know: files, other series,
-thresholds of findings, suppression of overlaps.
+In: ModelInput. Out: Prediction on the grid of that input, without boxes that repeat a better one.
+Does not know: files, other series, thresholds of findings, which boxes merge into one.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -95,11 +95,9 @@ def _paint_liver_vessels(canvas: Canvas, hu: dict[str, float], liver: float, lif
         )
         tube = canvas.tube(points, radii - 0.2)
         if tube is not None:
-            inside = canvas.organs[tube.region.fine] == Organ.LIVER
+            inside = canvas.within(tube, Organ.LIVER)
             value = 0.75 * hu["hepatic_vein"] + 0.25 * liver
-            canvas.paint(
-                tube.region, np.where(inside, tube.distance, np.float32(9)), value, edge_mm=2.2
-            )
+            canvas.paint(tube.region, inside, value, edge_mm=2.2)
 
 
 def _paint_spleen(canvas: Canvas, build: Build, hu: dict[str, float]) -> None:

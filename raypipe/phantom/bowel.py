@@ -52,13 +52,7 @@ def _paint_bubbles(canvas: Canvas, points: Points, radii: NDArray[np.float64]) -
     """Gas along a part of the bowel, and in nothing else that lies there."""
     tube = canvas.tube(points, radii)
     if tube is not None:
-        canvas.paint(tube.region, _within(canvas, tube, Organ.BOWEL), GAS_HU)
-
-
-def _within(canvas: Canvas, tube: Tube, *organs: Organ) -> Array:
-    """Distance to a tube where one of these organs is; elsewhere there is none of it."""
-    free = np.isin(canvas.organs[tube.region.fine], organs)
-    return np.asarray(np.where(free, tube.distance, np.float32(9)))
+        canvas.paint(tube.region, canvas.within(tube, Organ.BOWEL), GAS_HU)
 
 
 def _walk(rng: np.random.Generator, low: Points, high: Points, count: int) -> Points:
@@ -86,7 +80,7 @@ def _paint_small_bowel(canvas: Canvas, hu: dict[str, float], front: float) -> No
         if tube is None:
             continue
         region = tube.region
-        distance = _within(canvas, tube, Organ.ABDOMINAL_FAT, Organ.BOWEL)
+        distance = canvas.within(tube, Organ.ABDOMINAL_FAT, Organ.BOWEL)
         canvas.paint(region, distance, hu["gut_wall"], Organ.BOWEL)
         folds = 8 * canvas.noise(f"folds {loop}", region)
         canvas.paint(region, distance + 2.4, np.float32(content) + folds)
@@ -112,7 +106,7 @@ def _paint_colon(canvas: Canvas, hu: dict[str, float], front: float) -> None:
     if tube is None:
         return
     region = tube.region
-    distance = _within(canvas, tube, Organ.ABDOMINAL_FAT, Organ.BOWEL, Organ.MUSCLE)
+    distance = canvas.within(tube, Organ.ABDOMINAL_FAT, Organ.BOWEL, Organ.MUSCLE)
     canvas.paint(region, distance, hu["gut_wall"], Organ.BOWEL)
     stool = 10 + 45 * canvas.noise("stool", region)
     crumbs = canvas.noise("crumbs", region)
@@ -136,4 +130,4 @@ def _paint_mesentery(canvas: Canvas, hu: dict[str, float], front: float) -> None
     points = np.concatenate(rows)
     tube = canvas.tube(points, np.full(len(points), 1.1))
     if tube is not None:
-        canvas.paint(tube.region, _within(canvas, tube, Organ.ABDOMINAL_FAT), 0.6 * hu["vein"])
+        canvas.paint(tube.region, canvas.within(tube, Organ.ABDOMINAL_FAT), 0.6 * hu["vein"])

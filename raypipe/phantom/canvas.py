@@ -183,6 +183,11 @@ class Canvas:
         _splat(distance, index - lower, radii, reach, to_mm)
         return Tube(region=region, distance=distance)
 
+    def within(self, tube: "Tube", *organs: Organ) -> Array:
+        """The distance to a tube where one of these organs is; far away elsewhere."""
+        own = np.isin(self.organs[tube.region.fine], organs)
+        return np.where(own, tube.distance, np.float32(FAR_MM))
+
     def paint_tube(
         self,
         points_mm: NDArray[np.float64],

@@ -8,7 +8,7 @@ import numpy as np
 
 from raypipe.phantom.build import Build
 from raypipe.phantom.canvas import Array, Bounds, Canvas
-from raypipe.phantom.organs import Organ
+from raypipe.phantom.organs import LUNGS, Organ
 from raypipe.phantom.shapes import (
     Points,
     ellipsoid,
@@ -137,12 +137,8 @@ def _paint_tree(canvas: Canvas, tree: Tree, hu: float, organ: Organ) -> None:
     tube = canvas.tube(points, np.minimum(radii, np.maximum(seen, -0.45 * canvas.pixel_mm)))
     if tube is None:
         return
-    in_lung = np.isin(
-        canvas.organs[tube.region.fine],
-        (Organ.LUNG_LEFT, Organ.LUNG_RIGHT, Organ.LUNG_VESSEL, Organ.MEDIASTINAL_FAT, Organ.LIVER),
-    )
-    distance = np.where(in_lung, tube.distance, np.float32(1e3))
-    canvas.paint(tube.region, distance, hu, organ)
+    inside = canvas.within(tube, *LUNGS, Organ.MEDIASTINAL_FAT, Organ.LIVER)
+    canvas.paint(tube.region, inside, hu, organ)
 
 
 def _paint_bronchi(canvas: Canvas, arteries: Tree, sign: float) -> None:

@@ -5,19 +5,17 @@ Does not know: how an object is made. Stored studies are not handed out again: a
 """
 
 import asyncio
-import contextlib
-import io
 import json
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import IO, Annotated
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathField
 
-from raypipe.archive.deflated import HEADER_BYTES, inflated, is_deflated
+from raypipe.archive.deflated import expanded
 from raypipe.errors import SeriesError
 from raypipe.serve import artifacts
 from raypipe.serve.auth import Caller
@@ -30,6 +28,7 @@ from raypipe.serve.store import JobRecord, State
 from raypipe.serve.submit import submit
 from raypipe.sink.dicom_json import (
     CANNOT_UNDERSTAND,
+    NO_OBJECT,
     WRONG_STUDY,
     Attributes,
     Received,
@@ -123,7 +122,10 @@ def _part(
     """Tell instances from what is none, and take the latter away."""
     for file in list(body.files):
         with file.open("rb") as content:
-            one = received(_expanded(content))
+            try:
+                one = received(expanded(content))
+            except SeriesError:  # deflated and damaged
+                one = NO_OBJECT
         wrong = one.is_object and study not in (None, one.study_uid)
         if one.is_object and not wrong:
             stored.append(one)
@@ -131,16 +133,6 @@ def _part(
         failed.append((one, WRONG_STUDY if wrong else CANNOT_UNDERSTAND))
         body.files.remove(file)
         file.unlink()
-
-
-def _expanded(file: IO[bytes]) -> IO[bytes]:
-    """The object; one that is deflated as if it were not, no further than a header goes."""
-    first = file.read(4096)
-    if is_deflated(first):
-        with contextlib.suppress(SeriesError):
-            return io.BytesIO(inflated(first + file.read(HEADER_BYTES), HEADER_BYTES))
-    file.seek(0)
-    return file
 
 
 def _base(request: Request) -> str:

@@ -45,6 +45,7 @@ class Received:
         return bool(self.sop_class_uid and self.sop_instance_uid and self.study_uid)
 
 
+NO_OBJECT = Received(sop_class_uid="", sop_instance_uid="", study_uid="", series_uid="")
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 

@@ -23,8 +23,8 @@ from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.model.network import TISSUE_STRIDE, NetworkConfig
 from raypipe.settings import Settings
 from raypipe.train.dataset import SampleStore, SliceSample
-from raypipe.train.losses import CUT_LESION, NO_LESION, Truth
-from raypipe.train.targets import Grid, assign
+from raypipe.train.losses import Truth
+from raypipe.train.targets import CUT_LESION, NO_LESION, Grid, assign
 from raypipe.train.tissues import moved_tissues
 
 LESION_PATCHES = 0.8
@@ -113,7 +113,7 @@ def make_batch(
         attribute_bna=attribute_bna,
         image_bl=image_bl,
         region_br=region_br,
-        attention=_attention_targets(box_bn4, index_bn, label_bn, grid),
+        attention=_attention_targets(box_bn4, label_bn, grid),
         hu_bn=cell_hu(hu_bzhw[:, 1], grid),
         tissue_bhw=torch.from_numpy(np.stack(tissues)).long(),
     )
@@ -217,16 +217,14 @@ def _level_sizes(grid: Grid) -> list[tuple[int, int]]:
     return [(s, grid.image_size // s) for s in sorted(strides)]
 
 
-def _attention_targets(
-    box_bn4: Tensor, index_bn: Tensor, label_bn: Tensor, grid: Grid
-) -> tuple[Tensor, ...]:
+def _attention_targets(box_bn4: Tensor, label_bn: Tensor, grid: Grid) -> tuple[Tensor, ...]:
     """Cells whose centre lies in any true box, or that answer for one: (B, 1, H, W) a level."""
     targets = []
     for b in range(len(box_bn4)):
-        boxes = torch.unique(box_bn4[b][index_bn[b] >= 0], dim=0)
+        boxes = torch.unique(box_bn4[b][label_bn[b] >= 0], dim=0)
         away = (grid.centers_n2[:, None] - boxes[None, :, :2]).abs()
         inside = (away <= boxes[None, :, 2:] / 2).all(dim=2).any(dim=1)
-        targets.append((inside | (index_bn[b] >= 0) | (label_bn[b] == CUT_LESION)).float())
+        targets.append((inside | (label_bn[b] != NO_LESION)).float())
     flat, out, start = torch.stack(targets), [], 0
     for _, side in _level_sizes(grid):
         out.append(flat[:, start : start + side * side].view(-1, 1, side, side))

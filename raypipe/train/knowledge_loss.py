@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raypipe.knowledge.graph import REGIONS, KnowledgeGraph
 from raypipe.model.network import NetworkConfig, NetworkOutput
+from raypipe.train.targets import NO_LESION
 
 SURROUNDING_SHAPES = frozenset({"crescent", "layering"})
 HU_SOFTNESS = 100.0
@@ -95,7 +96,7 @@ def knowledge_terms(
     """The four terms; each is 0 where the output breaks no rule.
 
     Args:
-        label_bn: class of a cell; -1 without one, -2 where a part of a lesion is.
+        label_bn: class of a cell, else NO_LESION or CUT_LESION.
         region_br: regions in view, 0 or 1; a row of zeros: not known, nothing is forbidden.
         hu_bn: mean HU of the cells.
         count: positives by which sums over cells are divided.
@@ -110,7 +111,7 @@ def knowledge_terms(
     beyond = (rules.hu_low_k - hu_bn1).clamp(min=0) + (hu_bn1 - rules.hu_high_k).clamp(min=0)
     outside_bnk = (beyond / HU_SOFTNESS).clamp(max=1.0)
     # cells that are a lesion's are judged by their truth; partial volume is no crime
-    outside_bnk = outside_bnk * (label_bn == -1)[..., None]
+    outside_bnk = outside_bnk * (label_bn == NO_LESION)[..., None]
     hu_range = (score_bnk.square() * outside_bnk).sum() / count
     return {
         "anatomy": anatomy,

@@ -18,11 +18,8 @@ from raypipe.model.heads import HeadOutput
 from raypipe.model.network import NetworkOutput
 from raypipe.settings import Settings
 from raypipe.train.knowledge_loss import KnowledgeRules, knowledge_terms
+from raypipe.train.targets import CUT_LESION
 from raypipe.train.tissues import tissue_term
-
-NO_LESION, CUT_LESION = -1, -2
-"""In place of a cell's class: nothing is there, or a part of a lesion whose middle is not in view,
-which is neither right nor wrong to claim."""
 
 
 class LossConfig(Settings):

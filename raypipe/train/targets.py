@@ -23,6 +23,9 @@ CORE_STRIDES = 1.5
 """Cells within so many strides of a box's centre may answer for it, ..."""
 LEAST_STRIDES = 0.71
 """... and at least those within this reach, so that no lesion falls between two cells."""
+NO_LESION, CUT_LESION = -1, -2
+"""In place of a cell's class: nothing is there, or a part of a lesion whose middle is not in view,
+which is neither right nor wrong to claim."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -108,9 +108,7 @@ def test_a_lesion_that_is_darker_here_and_brighter_there_is_not_subtle() -> None
     organs = np.full((30, 100, 100), Organ.ABDOMINAL_FAT, np.uint8)
     organs[:, :, 40:] = Organ.KIDNEY_LEFT
     hu = np.where(organs == Organ.KIDNEY_LEFT, np.float32(200.0), np.float32(-110.0))
-    affine = np.diag([0.0, 0.0, 0.0, 1.0])
-    affine[2, 0], affine[1, 1], affine[0, 2] = 3.0, 1.5, 1.5
-    geometry = Geometry(shape_zyx=organs.shape, affine_zyx_to_lps=affine)
+    geometry = _block()
     cancelled = 0
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -137,6 +135,13 @@ def test_slice_boxes_are_tight() -> None:
     assert box.upper_zyx == (z + 1, rows.max() + 1, columns.max() + 1)
 
 
+def _block() -> Geometry:
+    """30 slices of 3 mm, 100 x 100 pixels of 1.5 mm."""
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    affine[2, 0], affine[1, 1], affine[0, 2] = 3.0, 1.5, 1.5
+    return Geometry(shape_zyx=(30, 100, 100), affine_zyx_to_lps=affine)
+
+
 def _in_one_organ(
     organ: Organ, labels: Sequence[str], columns: int, seeds: range
 ) -> list[Inserted]:
@@ -144,9 +149,7 @@ def _in_one_organ(
     organs = np.full((30, 100, 100), Organ.AIR, np.uint8)
     organs[:, 10:90, 10 : 10 + columns] = organ
     hu = np.full(organs.shape, -850.0 if organ is Organ.LUNG_LEFT else 60.0, np.float32)
-    affine = np.diag([0.0, 0.0, 0.0, 1.0])
-    affine[2, 0], affine[1, 1], affine[0, 2] = 3.0, 1.5, 1.5
-    geometry = Geometry(shape_zyx=organs.shape, affine_zyx_to_lps=affine)
+    geometry = _block()
     return [
         insert_lesions(hu, geometry, organs, np.random.default_rng(seed), labels=labels)
         for seed in seeds

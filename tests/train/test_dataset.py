@@ -13,9 +13,9 @@ from raypipe.phantom import PhantomSpec, anatomy, make_phantom
 from raypipe.phantom.pose import Pose
 from raypipe.train.batches import AugmentConfig, make_batch, make_vocabulary, sample_weights
 from raypipe.train.dataset import SampleStore, on_grid, slice_samples, write_store
-from raypipe.train.losses import CUT_LESION, NO_LESION, cell_weights
+from raypipe.train.losses import cell_weights
 from raypipe.train.synthesis import SynthesisConfig, draw_spec, make_store
-from raypipe.train.targets import make_grid
+from raypipe.train.targets import CUT_LESION, NO_LESION, make_grid
 from raypipe.volume.preprocess import PreprocessConfig, preprocess
 
 GRAPH = load_graph()
