@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from raypipe.archive.dicom_header import GEOMETRY_KEYWORDS
+from raypipe.archive.dicom_facts import GEOMETRY_KEYWORDS
 from raypipe.archive.elements import text_of
 from raypipe.archive.manifest import nominal_thickness_mm
 from raypipe.archive.pixels import (

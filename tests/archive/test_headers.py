@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydicom import dcmread
 from pydicom.uid import ImplicitVRLittleEndian
 
+from raypipe.archive import dicom_header
 from raypipe.archive.anatomy import BODY_PARTS, body_part
 from raypipe.archive.headers import Header, HeadFile, header_from_json, read_header
 from raypipe.phantom import DicomOptions, Phantom, write_enhanced
@@ -37,6 +38,30 @@ def test_damaged_dicom_has_a_reason(tmp_path: Path) -> None:
     for end in range(132, len(content) - 2 * 24 * 20 - 12, 37):
         header = read(content[:end])
         assert header.reason, f"cut at {end}"
+
+
+def test_a_value_of_no_known_kind_is_a_reason(tmp_path: Path) -> None:
+    content = write_ct(tmp_path / "x", tissue()).read_bytes()
+    for element in (b"\x08\x00\x16\x00UI", b"\x20\x00\x37\x00DS"):  # class, orientation
+        damaged = content.replace(element, element[:4] + b"U\xf2")
+        assert damaged != content
+        assert read(damaged).reason == "header_unreadable"
+
+
+def test_slices_that_share_a_header_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = [
+        write_ct(tmp_path / str(n), tissue(), z, InstanceNumber=n, ContentTime=f"10000{n}")
+        for n, z in enumerate((0.0, 5.0, float("nan")))
+    ]
+    apart = [read(path.read_bytes()) for path in slices]
+    assert [h.instance_number for h in apart] == [0, 1, 2]
+    assert [h.position_lps_mm and h.position_lps_mm[2] for h in apart] == [0.0, 5.0, None]
+    assert len({h.instance_uid for h in apart}) == len({h.discriminators for h in apart}) == 3
+    assert [h.reason for h in apart] == ["", "", "geometry_invalid"]
+    monkeypatch.setattr(dicom_header, "trim", lambda *_: None)
+    assert [read(path.read_bytes()) for path in slices] == apart
 
 
 def test_head_file_reads_like_a_file() -> None:
