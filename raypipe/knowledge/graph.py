@@ -227,10 +227,15 @@ def load_graph(path: Path | None = None) -> KnowledgeGraph:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=fast_safe_loader())
         if not isinstance(raw, Mapping) or not isinstance(raw.get("findings"), Mapping):
             raise ConfigError("knowledge graph: the file holds a mapping with `findings`")
+        for key, node in raw["findings"].items():
+            if not isinstance(node, Mapping):
+                raise ConfigError(f"knowledge graph: finding {key}: give its fields as a mapping")
         findings = {key: {"key": key, **node} for key, node in raw["findings"].items()}
         return KnowledgeGraph.model_validate({**raw, "findings": findings})
     except OSError as error:
         raise ConfigError(f"knowledge graph: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"knowledge graph: {path} is not in UTF-8; save it so") from error
     except (yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"knowledge graph: {error}") from error
 

@@ -5,9 +5,11 @@ Does not know: how text is read or written with it.
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from string import Formatter
 from typing import Literal, Self
 
 import yaml
@@ -16,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from raypipe.errors import ConfigError
 from raypipe.knowledge.graph import fast_safe_loader
 from raypipe.settings import Settings
+from raypipe.types import Flag
 
 Change = Literal["unchanged", "increased", "decreased", "new", "resolved"]
 Side = Literal["left", "right", "midline", "both"]
@@ -52,6 +55,20 @@ class Reading(Settings):
     by: tuple[str, ...] = Field(description="between the numbers of a size")
     plain: tuple[str, ...] = Field(description="words that state nothing by themselves")
     counts: tuple[str, ...] = Field(default=(), description="number words from one on")
+    abbreviated: tuple[str, ...] = Field(default=(), description="their full stop ends no sentence")
+
+    @model_validator(mode="after")
+    def _compiles(self) -> Self:
+        for field, value in self:
+            lists = value.values() if isinstance(value, dict) else (value,)
+            for pattern in (pattern for patterns in lists for pattern in patterns):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(f"{field}: {pattern!r} is no pattern: {error}") from error
+        if {"mm", "cm"} - set(self.units):
+            raise ValueError("units: give words for mm and for cm")
+        return self
 
 
 class Prompt(Settings):
@@ -70,26 +87,37 @@ class Prompt(Settings):
 class Patterns(Settings):
     """Sentences of a language that are written by patterns: telegraphic, without inflection.
 
-    Slots in braces are filled; a list holds alternatives, the first is the template.
+    Slots in braces are filled, every one of them; a list holds alternatives, the first is the
+    template.
     """
 
-    finding: tuple[str, ...] = Field(description="{name} {place} {size} {properties} {hu} {cite}")
-    place_side: tuple[str, ...] = Field(description="{side}")
-    place_level: tuple[str, ...] = Field(description="{level}")
-    place_both: tuple[str, ...] = Field(description="{level} and {side}")
-    size: tuple[str, ...] = Field(description="{size}")
-    properties: tuple[str, ...] = Field(description="{properties}")
-    hu: tuple[str, ...] = Field(description="{hu}")
-    denied: tuple[str, ...] = Field(description="{names}")
+    finding: tuple[str, ...] = Field(
+        min_length=1, description="{name} {place} {size} {properties} {hu} {cite}"
+    )
+    place_side: tuple[str, ...] = Field(min_length=1, description="{side}")
+    place_level: tuple[str, ...] = Field(min_length=1, description="{level}")
+    place_both: tuple[str, ...] = Field(min_length=1, description="{level} and {side}")
+    size: tuple[str, ...] = Field(min_length=1, description="{size}")
+    properties: tuple[str, ...] = Field(min_length=1, description="{properties}")
+    hu: tuple[str, ...] = Field(min_length=1, description="{hu}")
+    denied: tuple[str, ...] = Field(min_length=1, description="{names}")
     counted: str = Field(description="{count} {kinds} {cite}")
     kind: str = Field(description="{name} {count}")
-    single: tuple[str, ...] = Field(description="{name} {place} {size} {cite}")
-    group: tuple[str, ...] = Field(description="{name} {where} {count} {largest} {cite}")
-    largest: tuple[str, ...] = Field(description="{size}")
-    nothing_found: tuple[str, ...]
+    single: tuple[str, ...] = Field(min_length=1, description="{name} {place} {size} {cite}")
+    group: tuple[str, ...] = Field(
+        min_length=1, description="{name} {where} {count} {largest} {cite}"
+    )
+    largest: tuple[str, ...] = Field(min_length=1, description="{size}")
+    nothing_found: tuple[str, ...] = Field(min_length=1)
     rest_above: str
     last_or: str
     last_and: str
+
+    @model_validator(mode="after")
+    def _filled(self) -> Self:
+        for field, texts in self:
+            _check_slots(self, field, (texts,) if isinstance(texts, str) else texts)
+        return self
 
 
 class TechniqueWords(Settings):
@@ -105,10 +133,40 @@ class TechniqueWords(Settings):
     spacing: str = Field(description="{mm}")
     thickness: str = Field(description="{mm}")
     pixels: str = Field(description="{mm}")
-    no_scale: str
+    no_scale: str = Field(description="{count}")
     read_by: str
     parts: dict[str, str]
     repairs: dict[str, str] = Field(description="flag -> sentence")
+
+    @model_validator(mode="after")
+    def _filled(self) -> Self:
+        for field, text in self:
+            if isinstance(text, str):
+                _check_slots(self, field, (text,))
+        unknown = sorted(set(self.repairs) - set(Flag))
+        if unknown:
+            raise ValueError(
+                f"repairs: there is no flag {unknown[0]!r}; flags are {', '.join(Flag)}"
+            )
+        return self
+
+
+def _check_slots(words: Settings, field: str, texts: Iterable[str]) -> None:
+    """Every text of a field has the slots that its description names; an empty one says nothing."""
+    wanted = _slots(type(words).model_fields[field].description or "")
+    for text in texts:
+        try:
+            found = _slots(text)
+        except ValueError as error:
+            raise ValueError(f"{field}: {text!r}: {error}") from error
+        if text and found != wanted:
+            raise ValueError(
+                f"{field}: {text!r} has the slots {sorted(found)}, and must have {sorted(wanted)}"
+            )
+
+
+def _slots(text: str) -> set[str]:
+    return {slot for _, slot, _, _ in Formatter().parse(text) if slot is not None}
 
 
 class Language(Settings):
@@ -140,6 +198,8 @@ class Language(Settings):
             raise ValueError("patterns and technique: give both or neither")
         if self.patterns is None and self.code != "en":
             raise ValueError("patterns: only English is written without them; add them")
+        if len(self.sides) < 3:
+            raise ValueError("sides: give words for left, right and midline")
         return self
 
 
@@ -164,6 +224,10 @@ def load_language(language: str = "en") -> Language:
         raise ConfigError(
             f"report.language: {language!r} is neither one of {', '.join(known)} nor a readable "
             "YAML file of terms"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"report.language: the terms of {language!r} are not in UTF-8; save them so"
         ) from error
     except (yaml.YAMLError, ValidationError) as error:
         raise ConfigError(f"report.language: the terms of {language!r}: {error}") from error

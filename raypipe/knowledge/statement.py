@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from raypipe.knowledge.language import Change, Language
+from raypipe.knowledge.patterns import TWINS, Words, any_of, folded
 
-_VERTEBRA = r"(?:C[1-7]|T(?:[1-9]|1[0-2])|L[1-5]|S[1-5])"
+__all__ = ["Mention", "Reader", "Statement", "any_of"]
+
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _DIGITS = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?")
+_SIGN = re.compile(r"[^\w\s.,;:!?()\[\]/'\"\u2018-\u201e\u2010-\u2015\u2212-]")
+"""Signs beside punctuation, such as those of "<12 mm" and "~12 mm"."""
+_LARGEST = 1e9
+"""No number of a report is larger; a row of digits without end is read as this one."""
 _BLANK = "_"
 
 
@@ -31,6 +37,7 @@ class Mention:
         end: one past the last.
         negated: whether the sentence denies it.
         uncertain: whether the sentence doubts it.
+        several: whether its name is a plural.
     """
 
     label: str
@@ -38,6 +45,7 @@ class Mention:
     end: int
     negated: bool = False
     uncertain: bool = False
+    several: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +65,7 @@ class Statement:
         counts: numbers that are neither a size nor an attenuation.
         negates: whether anything is denied.
         doubts: whether anything is doubted.
-        unread: words that state nothing known, in lower case.
+        unread: words that state nothing known, in lower case, and signs.
     """
 
     mentions: tuple[Mention, ...] = ()
@@ -92,6 +100,7 @@ class Reader:
         labels: every name of a finding in lower case -> its label.
         organs: every name of an organ in lower case -> its key.
         levels: every name of a level -> the level as the knowledge graph has it.
+        plurals: names of findings that are plurals and no singulars.
     """
 
     def __init__(
@@ -100,15 +109,18 @@ class Reader:
         labels: Mapping[str, str],
         organs: Mapping[str, str],
         levels: Mapping[str, str],
+        plurals: Iterable[str] = (),
     ) -> None:
         self._language = language
-        self._labels, self._organs = labels, organs
-        self._levels = {name.lower(): level for name, level in levels.items()}
+        self._labels, self._organs = _by_folded(labels), _by_folded(organs)
+        self._levels = _by_folded(levels)
+        self._plurals = frozenset(map(folded, plurals))
 
     def read(self, sentence: str) -> Statement:
         """The facts that a sentence states."""
-        words, rest = self._words, sentence
-        mentions = tuple(self._mentions(sentence))
+        # "_" marks what was read, and marks of emphasis part no words
+        words, rest = self._words, sentence.replace(_BLANK, " ").translate(TWINS)
+        mentions = tuple(self._mentions(rest))
         for mention in mentions:
             rest = _blanked(rest, mention.start, mention.end)
         changes = frozenset(c for c, pattern in words.changes.items() if pattern.search(rest))
@@ -121,7 +133,7 @@ class Reader:
         adjectives, rest = _take(words.adjectives, rest)
         attributes: dict[str, set[str]] = {}
         for match in adjectives:
-            name, value = words.value_of[match.group().lower()]
+            name, value = words.value_of[folded(match.group())]
             attributes.setdefault(name, set()).add(value)
         sides, rest = self._take_sides(rest)
         for pattern in words.changes.values():
@@ -133,11 +145,11 @@ class Reader:
         return Statement(
             mentions=mentions,
             sides=sides,
-            levels=frozenset(self._levels.get(m.group().lower(), m.group()) for m in levels),
-            organs=frozenset(self._organs[m.group().lower()] for m in organs),
+            levels=frozenset(self._levels.get(folded(m.group()), m.group()) for m in levels),
+            organs=frozenset(self._organs[folded(m.group())] for m in organs),
             measures_mm=tuple(self._measure(m) for m in sizes),
             prior_mm=tuple(self._measure(m) for m in prior),
-            hu=tuple(self._number(m.group("hu").replace("\u2212", "-")) for m in hu),
+            hu=tuple(self._number(m.group("hu")) * (-1 if m.group("minus") else 1) for m in hu),
             attributes={name: frozenset(values) for name, values in attributes.items()},
             changes=changes,
             counts=counts,
@@ -160,12 +172,14 @@ class Reader:
                     break
             before, after = plain[start : match.start()], plain[match.end() : end]
             denied = words.before.search(before) or (words.after and words.after.search(after))
+            name = folded(match.group())
             yield Mention(
-                label=self._labels[match.group().lower()],
+                label=self._labels[name],
                 start=match.start(),
                 end=match.end(),
                 negated=bool(denied),
                 uncertain=words.doubt.search(sentence[start:end]) is not None,
+                several=name in self._plurals,
             )
 
     def _denies(self, rest: str) -> bool:
@@ -183,9 +197,9 @@ class Reader:
         return frozenset(sides), rest
 
     def _left_over(self, rest: str) -> tuple[tuple[float, ...], tuple[str, ...]]:
-        """Counts, and words that state nothing known."""
+        """Counts, and words and signs that state nothing known."""
         language = self._language.reading
-        numbers = {word: float(n) for n, word in enumerate(language.counts, start=1)}
+        numbers = {folded(word): float(n) for n, word in enumerate(language.counts, start=1)}
         found = [self._number(m.group()) for m in _DIGITS.finditer(rest)]
         unread = []
         for match in _WORD.finditer(rest.replace(_BLANK, " ")):
@@ -194,7 +208,7 @@ class Reader:
                 found.append(numbers[word])
             elif word not in self._words.plain:
                 unread.append(word)
-        return tuple(found), tuple(unread)
+        return tuple(found), (*unread, *_SIGN.findall(rest))
 
     def _measure(self, match: re.Match[str]) -> tuple[float, ...]:
         """The numbers of a size in mm; a unit behind one number holds for those without."""
@@ -212,80 +226,16 @@ class Reader:
         return self._words.cm.fullmatch(unit) is not None
 
     def _number(self, text: str) -> float:
-        return float(text.replace(",", ".") if self._language.decimal == "," else text)
+        """A number; behind the sign that is not the language's stand thousands or decimals."""
+        decimal = self._language.decimal
+        whole, mark, rest = text.partition("," if decimal == "." else ".")
+        if mark:
+            text = whole + rest if len(rest) == 3 else f"{whole}.{rest}"
+        return min(float(text.replace(decimal, ".")), _LARGEST)
 
     @cached_property
-    def _words(self) -> "_Words":
-        return _Words(self._language, self._labels, self._organs, self._levels)
-
-
-class _Words:
-    """The words of a language as patterns, compiled once."""
-
-    def __init__(
-        self,
-        language: Language,
-        labels: Mapping[str, str],
-        organs: Mapping[str, str],
-        levels: Mapping[str, str],
-    ) -> None:
-        reading = language.reading
-        self.names, self.organs = any_of(labels), any_of(organs)
-        self.levels = re.compile(rf"\b(?:(?i:{_joined(levels)})|{_VERTEBRA})\b")
-        self.before, self.doubt = _phrases(reading.negation_before), _phrases(reading.doubt)
-        self.after = _phrases(reading.negation_after) if reading.negation_after else None
-        self.not_negation = _phrases(reading.not_negation) if reading.not_negation else None
-        self.clause_end = _phrases(reading.clause_end) if reading.clause_end else None
-        self.changes = {change: _phrases(words) for change, words in reading.change.items()}
-        self.sides = {side: _phrases(words) for side, words in reading.sides.items()}
-        self.plain = frozenset(word.lower() for word in reading.plain)
-        self.cm = re.compile("|".join(reading.units["cm"]), re.I)
-        number = rf"\d+(?:{re.escape(language.decimal)}\d+)?"
-        unit = "|".join(word for words in reading.units.values() for word in words)
-        by = "|".join(reading.by)
-        size = (
-            rf"(?<![\w.,-])(?P<n0>{number})(?:[\s-]*(?P<u0>{unit}))?"
-            rf"(?:\s*(?:{by})\s*(?P<n1>{number})(?:[\s-]*(?P<u1>{unit}))?)?"
-            rf"(?:\s*(?:{by})\s*(?P<n2>{number})(?:[\s-]*(?P<u2>{unit}))?)?"
-            rf"[\s-]*(?P<unit>{unit})\b"
-        )
-        self.size = re.compile(size, re.I)
-        self.prior = re.compile(rf"\b(?:{'|'.join(reading.prior)})\s+(?:\w+\s+)?{size}", re.I)
-        self.hu = re.compile(
-            rf"(?<![\w.,])(?P<hu>[-\u2212]?{number})\s*(?:{'|'.join(reading.hu)})\b", re.I
-        )
-        self.value_of = {
-            words.lower(): (name, value)
-            for name, values in language.adjectives.items()
-            for value, words in values.items()
-        }
-        for value in language.adjectives.get("margin", {}) if language.margins else ():
-            told = language.margins.format(value=value.replace("_", "-"))
-            self.value_of[told] = ("margin", value)
-        self.adjectives = any_of(self.value_of)
-
-
-_PUNCTUATION = re.compile(r"\\[.?]|\[;|^;$")
-"""Marks in a pattern, which have no border of a word beside them."""
-
-
-def any_of(words: Iterable[str]) -> re.Pattern[str]:
-    """Any of the words, whole; the longest first."""
-    return re.compile(rf"(?<![\w-])(?:{_joined(words)})(?![\w-])", re.I)
-
-
-def _joined(words: Iterable[str]) -> str:
-    longest_first = sorted(words, key=lambda word: (-len(word), word))
-    return "|".join(map(re.escape, longest_first)) or r"(?!)"
-
-
-def _phrases(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Any of some patterns, the longest first; those of letters as whole words."""
-    longest_first = sorted(patterns, key=lambda pattern: (-len(pattern), pattern))
-    words = [p for p in longest_first if not _PUNCTUATION.search(p)]
-    marks = [p for p in longest_first if _PUNCTUATION.search(p)]
-    whole = [rf"\b(?:{'|'.join(words)})\b"] if words else []
-    return re.compile("|".join([*whole, *marks]), re.I)
+    def _words(self) -> Words:
+        return Words(self._language, self._labels, self._organs, self._levels)
 
 
 def _blanked(text: str, start: int, end: int) -> str:
@@ -298,3 +248,7 @@ def _take(pattern: re.Pattern[str], text: str) -> tuple[list[re.Match[str]], str
     for match in found:
         text = _blanked(text, match.start(), match.end())
     return found, text
+
+
+def _by_folded(named: Mapping[str, str]) -> dict[str, str]:
+    return {folded(name): key for name, key in named.items()}

@@ -26,12 +26,22 @@ _MASS_ENDINGS = (
     *("osis", "itis", "asis", "megaly", "edema", "oedema", "thorax", "peritoneum", "ectasis"),
     *("dilatation", "thickening", "enlargement", "failure", "opacification", "calcification"),
 )
-_SPELLINGS = (("haem", "hem"), ("oed", "ed"), ("oesoph", "esoph"), ("tumour", "tumor"))
+_SPELLINGS = (
+    *(("haem", "hem"), ("oed", "ed"), ("oesoph", "esoph"), ("tumour", "tumor")),
+    ("dilatation", "dilation"),
+)
 _VERTEBRA = re.compile(r"(?:C[1-7]|T(?:[1-9]|1[0-2])|L[1-5]|S[1-5])")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,59}")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\W\d_a-z\u00df-\u00ff])|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[^\W_a-z\u00df-\u00ff])|\n+")
+_SMALL_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+"""In a text without capitals, where only the stop tells."""
+_WRAPPED = re.compile(r"^(.{40,}[^\s.!?:;])[ \t\r]*\n(?=[ \t]*[a-z\u00df-\u00ff])", re.MULTILINE)
+"""The end of a line that is long and goes on in small letters."""
 _REMEMBERED = 4096
-_ABBREVIATED = re.compile(r"(?:\b(?:approx|ca|cf|e\.g|i\.e|vs|Dr|bds|z\.B|V\.\s?a)|\b[A-Z])\.$")
+_ABBREVIATIONS = (
+    *("approx", "ca", "cf", r"e\.g", r"i\.e", "vs", "Dr", "bds", r"z\.B", r"V\.\s?a"),
+    *("max", "min", "diam", "[Nn]r", "Fig", "Abb"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Term:
         plurals: plural of each written name.
         countable: whether it takes an article.
         read: every name, singular and plural.
+        several: of these, the plurals that are no singulars.
     """
 
     label: str
@@ -51,6 +62,7 @@ class Term:
     plurals: tuple[str, ...]
     countable: bool
     read: frozenset[str] = field(repr=False)
+    several: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class Terminology:
@@ -79,7 +91,9 @@ class Terminology:
             labels=_label_of_name(self.terms.values()),
             organs={name.lower(): key for key, name in self._organs.items()},
             levels={self.level_name(level): level for level in self.levels},
+            plurals=(name for term in self.terms.values() for name in term.several),
         )
+        self._unended = _unended(language.reading.abbreviated)
         self._read = lru_cache(_REMEMBERED)(reader.read)
 
     @classmethod
@@ -139,7 +153,7 @@ class Terminology:
 
     def read_text(self, text: str) -> tuple[tuple[str, Statement], ...]:
         """Every sentence of a text and what it states."""
-        return tuple((sentence, self.read(sentence)) for sentence in sentences(text))
+        return tuple((one, self.read(one)) for one in sentences(text, self._unended))
 
 
 @cache
@@ -152,11 +166,29 @@ def load_terminology(language: str = "en") -> Terminology:
     return Terminology.of_graph(load_graph(), load_language(language))
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a text; a line ends one, a full stop within a number or name does not."""
+def _unended(words: Iterable[str] = ()) -> re.Pattern[str]:
+    """Words of a language, common ones and single letters, whose full stop ends no sentence."""
+    return re.compile(rf"\b(?:{'|'.join((*_ABBREVIATIONS, *words, '[A-Za-z]'))})\.$")
+
+
+_UNENDED = _unended()
+
+
+def sentences(text: str, unended: re.Pattern[str] = _UNENDED) -> list[str]:
+    """The sentences of a text; a full stop within a number or name ends none.
+
+    A line ends one, unless it is long and the next one goes on in small letters. A text without
+    capitals has its sentences parted by stops and lines alone.
+
+    Args:
+        text: any text.
+        unended: what ends in a full stop that ends no sentence.
+    """
+    small = text == text.lower()
+    text = text if small else _WRAPPED.sub(r"\1 ", text)
     out: list[str] = []
-    for part in _SENTENCE_END.split(text):
-        if out and _ABBREVIATED.search(out[-1]) and "\n" not in part:
+    for part in (_SMALL_SENTENCE_END if small else _SENTENCE_END).split(text):
+        if out and unended.search(out[-1]) and "\n" not in part:
             out[-1] = f"{out[-1]} {part}"
         elif part.strip():
             out.append(part.strip())
@@ -215,6 +247,7 @@ def _own_term(label: str, name: Name) -> Term:
         plurals=name.plurals,
         countable=name.countable is not False,
         read=frozenset({*name.written, *name.plurals, *name.read}),
+        several=frozenset(name.plurals) - {*name.written, *name.read},
     )
 
 
@@ -231,13 +264,15 @@ def _graph_term(
     countable = own.countable
     if countable is None:
         countable = written[0] != name or (plural != name and not name.endswith(_MASS_ENDINGS))
-    read = {name, plural, *written, *plurals, *synonyms, *(_plural(s) for s in synonyms), *own.read}
+    several = {plural, *plurals, *(_plural(s) for s in synonyms)}
+    single = {name, *written, *synonyms}
     return Term(
         label=label,
         written=written,
         plurals=plurals,
         countable=countable,
-        read=frozenset(variant for n in read for variant in _spellings(n)),
+        read=_all_spellings(several | single | set(own.read)),
+        several=_all_spellings(several - single) if countable else frozenset(),
     )
 
 
@@ -253,9 +288,15 @@ def _label_of_name(terms: Iterable[Term]) -> dict[str, str]:
 
 
 def _plural(name: str) -> str:
+    if name.endswith("calculus"):
+        return f"{name[:-2]}i"
     if name.endswith(("s", "x", "ss", "sh", "ch")):
         return name if name.endswith("is") else f"{name}es"
     return f"{name[:-1]}ies" if re.search(r"[^aeiou]y$", name) else f"{name}s"
+
+
+def _all_spellings(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(spelling for name in names for spelling in _spellings(name))
 
 
 def _spellings(name: str) -> set[str]:

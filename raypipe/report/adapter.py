@@ -58,7 +58,13 @@ def find_adapters(config: ReportConfig) -> dict[str, AdapterSource]:
     """
     locations = dict(config.adapters)
     if config.adapter is not None and config.adapter not in locations:
-        locations[adapter_id(config)] = config.adapter
+        name = adapter_id(config)
+        if locations.get(name, config.adapter) != config.adapter:
+            raise ConfigError(
+                f"report.adapter: {name!r} is the id of another adapter in report.adapters; give "
+                "this one an id of its own there and name it"
+            )
+        locations[name] = config.adapter
     return {name: find_adapter(name, where, config) for name, where in locations.items()}
 
 

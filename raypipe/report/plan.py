@@ -195,7 +195,7 @@ def _adjectives(
 
 
 def _reading_order(fact: Fact, graph: KnowledgeGraph) -> tuple[int, str, float, int]:
-    """Head to foot by organ, then by kind, then the largest first."""
+    """By organ as the graph lists them, then by kind, then the largest first."""
     node = graph.findings.get(fact.term.label)
     organs = list(graph.anatomy)
     organ = organs.index(node.occurs_in[0]) if node is not None else len(organs)

@@ -8,14 +8,16 @@ to state is there, and no word is left that cannot be read.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from raypipe.knowledge.statement import Statement
 from raypipe.report.plan import Fact, ReportPlan, in_order
 from raypipe.report.sections import wording_of
 
-_CITATION = re.compile(r"\[F(\d+)(?:-F(\d+))?\]")
+_CITATION = re.compile(r"\[F([1-9]\d{0,4})(?:-F([1-9]\d{0,4}))?\]", re.ASCII)
 _RANGE_LIMIT = 10_000
+_ROUNDED = 0.5 + 1e-6
+"""How far a number that is written may lie from the one that was measured."""
 
 
 def cited_ids(text: str) -> list[str]:
@@ -38,26 +40,20 @@ def sentence_problems(plan: ReportPlan, text: str, *, full: bool) -> list[str]:
     Args:
         plan: what the report has to say.
         text: the sentence.
-        full: whether it has to state level and properties too; the impression need not.
+        full: whether it has to state level and properties too; a line of the impression, which
+            need not, says nothing of what was not detected.
     """
     ids = cited_ids(text)
     facts = [plan.facts[i] for i in ids if i in plan.facts]
     if len(facts) < len(ids):
         return ["cites a finding that there is not"]
-    wording = wording_of(plan.terminology)
     if not facts:
-        if text == wording.rest_above():
-            return []
-        if text in wording.nothing_found():
-            nothing = "says that there is nothing where there are findings"
-            return [nothing] if plan.facts else []
-    elif tuple(ids) == in_order(plan.counted) and text == wording.counted_sentence(plan.counted):
+        return _problems_without_findings(plan, text, full)
+    wording = wording_of(plan.terminology)
+    if tuple(ids) == in_order(plan.counted) and text == wording.counted_sentence(plan.counted):
         return []
     stated = stated_by(plan, text)
-    problems = _problems_of_any(stated)
-    if not facts:
-        return problems + _problems_without_findings(plan, stated)
-    problems += _problems_of_names(facts, stated)
+    problems = _problems_of_any(stated) + _problems_of_names(facts, stated)
     if len(facts) == 1:
         return problems + _problems_of_one(plan, facts[0], stated, full)
     return problems + _problems_of_group(plan, facts, stated)
@@ -73,8 +69,23 @@ def _problems_of_any(stated: Statement) -> list[str]:
     return problems
 
 
-def _problems_without_findings(plan: ReportPlan, stated: Statement) -> list[str]:
-    problems = []
+def _problems_without_findings(plan: ReportPlan, text: str, full: bool) -> list[str]:
+    """The sections end in other statements: one denies, or says that there is nothing at all; the
+    other says that there is nothing, or that more was said above.
+    """
+    wording = wording_of(plan.terminology)
+    if text in wording.nothing_found():
+        if plan.facts:
+            return ["says that there is nothing where there are findings"]
+        return ["does not name what was not detected"] if full and plan.denied else []
+    if text == wording.rest_above():
+        named = sum(len(group) for group in plan.impression)
+        right = not full and named < len(plan.facts)
+        return [] if right else ["speaks of further findings where there are none"]
+    stated = stated_by(plan, text)
+    problems = _problems_of_any(stated)
+    if not full:
+        problems.append("is no statement of an impression")
     if not stated.mentions and not stated.unread:
         problems.append("says something that cannot be read")
     if stated.labels():
@@ -111,6 +122,8 @@ def _problems_of_one(plan: ReportPlan, fact: Fact, stated: Statement, full: bool
     problems = []
     if len(stated.mentions) > 1:
         problems.append("names its finding twice")
+    if any(mention.several for mention in stated.mentions):
+        problems.append("speaks of several where there is one")
     if stated.sides != ({fact.side} if fact.side else set()):
         problems.append("the side differs")
     levels = {fact.level} if fact.level else set()
@@ -123,9 +136,8 @@ def _problems_of_one(plan: ReportPlan, fact: Fact, stated: Statement, full: bool
     size = () if fact.size_mm is None else (fact.size_mm,)
     if not _same_sizes(plan, stated, size):
         problems.append("the size differs")
-    hu_text = plan.terminology.hu_text
-    hu = [hu_text(value) for value in stated.hu]
-    if hu and hu != ([hu_text(fact.hu)] if fact.hu is not None else []):
+    hu = () if fact.hu is None else (fact.hu,)
+    if stated.hu and not _same_numbers(stated.hu, hu, plan.terminology.hu_text):
         problems.append("the attenuation differs")
     known = {name: value for name, value, _ in fact.adjectives}
     for name, values in stated.attributes.items():
@@ -159,5 +171,13 @@ def _same_sizes(plan: ReportPlan, stated: Statement, wanted_mm: tuple[float, ...
     """Whether exactly the wanted sizes are stated, each as one number."""
     if any(len(numbers) > 1 for numbers in stated.measures_mm):
         return False
-    text = plan.terminology.size_text
-    return [text(size) for size in stated.sizes_mm] == [text(size) for size in wanted_mm]
+    return _same_numbers(stated.sizes_mm, wanted_mm, plan.terminology.size_text)
+
+
+def _same_numbers(
+    stated: Sequence[float], wanted: Sequence[float], written: Callable[[float], str]
+) -> bool:
+    """Whether numbers are written alike, and none is told more exactly than it is true."""
+    return [written(number) for number in stated] == [written(number) for number in wanted] and all(
+        abs(a - b) <= _ROUNDED for a, b in zip(stated, wanted, strict=True)
+    )

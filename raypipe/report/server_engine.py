@@ -93,7 +93,7 @@ class ServerEngine:
             answer = self._client.chat.completions.create(**self._body(request))
         except openai.APITimeoutError:
             return ended(FinishReason.TIMEOUT)
-        except openai.AuthenticationError as error:
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise EngineError(f"report.server: {self._client.base_url} refused the key") from error
         except openai.APIConnectionError as error:
             raise EngineError(

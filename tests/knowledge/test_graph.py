@@ -94,3 +94,26 @@ def test_errors_name_the_node(
 def test_a_missing_file_is_a_config_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_graph(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"findings: {liver_cyst: }", "finding liver_cyst: give its fields"),
+        ("findings: {k\u00e4se: {}}".encode("latin-1"), "not in UTF-8"),
+    ],
+)
+def test_a_file_of_another_form_is_a_config_error(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "graph.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_graph(path)
+
+
+def test_codes_say_no_more_than_the_finding(graph: KnowledgeGraph) -> None:
+    assert graph.anatomy["pulmonary_artery"].codes == {"RADLEX": "RID974"}
+    # sets for a cavitating mass, the small bowel, the thoracic aorta, an acute fracture
+    narrower = {"RDES263", "RDES178", "RDES252", "RDES233"}
+    assert not narrower & {code for node in graph.findings.values() for code in node.codes.values()}

@@ -85,3 +85,86 @@ def test_a_wrong_language_says_what_is_wrong(tmp_path: Path) -> None:
 def test_a_finding_without_words_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="terminology de: no finding 'hernia'"):
         load_terminology("de").term("hernia")
+
+
+def test_what_german_reports_say_is_read() -> None:
+    read = load_terminology("de").read
+    for text in ("Lungenrundherd von 12 mm.", "Lungenrundherd mit einem Durchmesser von 12 mm."):
+        assert read(text).sizes_mm == (12.0,) and read(text).prior_mm == (), text
+    for text in ("Beidseitige Pleuraergüsse.", "Pleuraerguss beidseitig."):
+        assert read(text).sides == {"left", "right"}, text
+    assert read("Nierenzyste li.").sides == {"left"}
+    assert read("Nierenzyste re.").sides == {"right"}
+    for text in ("Kleiner Pleuraerguss.", "Größerer Pleuraerguss."):
+        assert read(text).changes == frozenset(), text
+    assert read("Der Pleuraerguss ist kleiner geworden.").changes == {"decreased"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ein Hirninfarkt kann nicht ausgeschlossen werden.",
+        "Ein Hirninfarkt ist nicht sicher auszuschließen.",
+        "Nicht auszuschließender Hirninfarkt.",
+    ],
+)
+def test_what_is_not_excluded_in_german_is_in_doubt(text: str) -> None:
+    stated = load_terminology("de").read(text)
+    assert stated.labels() == {"brain_infarct"} and stated.doubts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pleuraerguss: keiner.",
+        "Der Pleuraerguss ist nicht mehr nachweisbar.",
+        "Pleuraerguss vollständig rückgebildet.",
+    ],
+)
+def test_what_is_not_there_in_german_is_denied(text: str) -> None:
+    assert load_terminology("de").read(text).labels(negated=True) == {"pleural_effusion"}
+
+
+def test_an_ordinal_number_ends_no_german_sentence() -> None:
+    ((_, stated),) = load_terminology("de").read_text("Osteolyse der 8. Rippe links.")
+    assert stated.labels() == {"osteolytic_lesion"} and stated.sides == {"left"}
+    assert len(load_terminology("de").read_text("Leberzyste 8. Kein Pleuraerguss.")) == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "match"),
+    [
+        (
+            "patterns",
+            {"finding": ["{nam}{place}{size}{properties}{hu} {cite}."]},
+            "finding: '{nam}",
+        ),
+        ("patterns", {"finding": ["{name}{place}{size}{properties}{hu}."]}, "finding: "),
+        ("patterns", {"single": ["{name}{place}{size} {cite"]}, "single: "),
+        ("patterns", {"group": []}, "group"),
+        ("technique", {"spacing": "{cm}"}, "spacing: '{cm}'"),
+        ("technique", {"repairs": {"moon": "Mond."}}, "no flag 'moon'"),
+        ("reading", {"doubt": ["(open"]}, r"doubt: '\(open' is no pattern"),
+        ("reading", {"units": {"mm": ["mm"]}}, "words for mm and for cm"),
+        ("sides", None, "left, right and midline"),
+    ],
+)
+def test_a_language_is_valid_once_read(
+    part: str, change: dict[str, object] | None, match: str, tmp_path: Path
+) -> None:
+    raw = load_language("de").model_dump(mode="json", exclude_defaults=True)
+    if change is None:
+        del raw[part]["midline"]
+    else:
+        raw[part].update(change)
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    with pytest.raises(ConfigError, match=match):
+        load_language(str(file))
+
+
+def test_terms_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_bytes("name: Dänisch".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not in UTF-8"):
+        load_language(str(file))

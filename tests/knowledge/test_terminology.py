@@ -258,3 +258,145 @@ def test_lists_are_joined() -> None:
 def test_an_unknown_label_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="language's file"):
         load_terminology().term("ignore_previous_instructions")
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "counts"),
+    [
+        ("en", "There are 1,024 slices.", (1024.0,)),
+        ("en", "A renal cyst of 12,5 mm.", (12.5,)),
+        ("de", "1.024 Schichten, am 12.5 gemessen", (1024.0, 12.5)),
+        ("en", "1" * 400, (1e9,)),
+    ],
+)
+def test_numbers_with_another_sign_are_read(
+    language: str, text: str, counts: tuple[float, ...]
+) -> None:
+    assert load_terminology(language).read(text).counts == counts
+
+
+def test_letters_of_other_alphabets_are_read_as_their_twins() -> None:
+    read = load_terminology().read
+    assert read("PULMONARY EMBOL\u0130SM").labels() == {"pulmonary_embolism"}
+    assert read("L\u0131ver cyst, \u017fpiculated").attributes == {"margin": {"spiculated"}}
+
+
+@pytest.mark.parametrize("minus", ["-", "\u2212", "\u2013", "- ", "\u2013 "])
+def test_every_minus_is_read(minus: str) -> None:
+    assert load_terminology().read(f"a mean attenuation of {minus}35 HU").hu == (-35.0,)
+
+
+def test_the_dash_of_a_range_is_no_minus() -> None:
+    read = load_terminology().read
+    assert read("10-35 HU").hu == read("10 - 35 HU").hu == (35.0,)
+
+
+@pytest.mark.parametrize("sign", ["<", ">", "~", "\u2265", "\u00b1", "*"])
+def test_signs_are_not_passed_over(sign: str) -> None:
+    assert load_terminology().read(f"measuring {sign}12 mm").unread == (sign,)
+
+
+def test_marks_of_emphasis_hide_no_word() -> None:
+    stated = load_terminology().read("There is _no_ lung mass.")
+    assert stated.negates and stated.labels(negated=True) == {"lung_mass"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A lung mass cannot be ruled out.",
+        "Can not exclude a lung mass.",
+        "A lung mass can not be excluded.",
+        "A lung mass is not ruled out.",
+    ],
+)
+def test_what_cannot_be_excluded_is_in_doubt(text: str) -> None:
+    stated = load_terminology().read(text)
+    assert stated.labels() == {"lung_mass"} and stated.doubts and stated.mentions[0].uncertain
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is a lung mass that is not calcified.",
+        "Lung mass, not enlarged since.",
+        "The lung mass has not resolved.",
+        "The lung mass has nearly resolved.",
+    ],
+)
+def test_a_denied_property_denies_no_finding(text: str) -> None:
+    assert load_terminology().read(text).labels() == {"lung_mass"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pneumothorax: None.",
+        "Pneumothorax: not seen",
+        "Pneumothorax - no.",
+        "The pneumothorax is not.",
+        "The pneumothorax is not evident.",
+        "The pneumothorax has resolved.",
+        "Interval resolution of the pneumothorax.",
+    ],
+)
+def test_what_is_not_there_is_denied(text: str) -> None:
+    assert load_terminology().read(text).labels(negated=True) == {"pneumothorax"}
+
+
+def test_the_past_tense_is_no_earlier_study() -> None:
+    stated = load_terminology().read("There was a 12 mm lung mass.")
+    assert stated.sizes_mm == (12.0,) and stated.prior_mm == ()
+    stated = load_terminology().read("Lung masses ranging from 31 mm to 40 mm.")
+    assert stated.sizes_mm == (31.0, 40.0) and stated.prior_mm == ()
+    assert load_terminology().read("It was 8 mm.").prior_mm == ((8.0,),)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("ureteric calculi", "ureteral_stone"),
+        ("vesical calculi", "bladder_stone"),
+        ("Bullae", "pulmonary_cyst"),
+        ("biliary dilation", "bile_duct_dilatation"),
+    ],
+)
+def test_plurals_and_american_names_are_read(name: str, label: str) -> None:
+    assert load_terminology().read(name).labels() == {label}
+
+
+def test_plurals_are_told_from_singulars() -> None:
+    read = load_terminology().read
+    several = [
+        "Pulmonary nodules.",
+        "Coin lesions.",
+        "Renal calculi.",
+        "Brain hemorrhages.",
+    ]
+    single = ["A pulmonary nodule.", "Emphysema.", "Pulmonary embolism.", "SDH."]
+    assert [read(text).mentions[0].several for text in several] == [True] * 4
+    assert [read(text).mentions[0].several for text in single] == [False] * 4
+    german = load_terminology("de").read
+    assert german("Lungenrundherde.").mentions[0].several
+    assert not german("Nebennierenknoten.").mentions[0].several
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("No pleural effusion. 12 mm lung nodule.", ["No pleural effusion.", "12 mm lung nodule."]),
+        ("no effusion . there is a mass .", ["no effusion .", "there is a mass ."]),
+        ("no effusion. e.g. a mass", ["no effusion.", "e.g. a mass"]),
+        ("Nodule, max. 12 mm.", ["Nodule, max. 12 mm."]),
+        (
+            "Heart size is normal and there is no pneumothorax or\npleural effusion.\nLung mass.",
+            [
+                "Heart size is normal and there is no pneumothorax or pleural effusion.",
+                "Lung mass.",
+            ],
+        ),
+        ("Findings:\nno effusion\nlung mass", ["Findings:", "no effusion", "lung mass"]),
+    ],
+)
+def test_sentences_end_where_they_end(text: str, parts: list[str]) -> None:
+    assert sentences(text) == parts

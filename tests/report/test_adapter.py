@@ -126,3 +126,11 @@ def test_requests_with_and_without_an_adapter_never_run_together() -> None:
 
     asyncio.run(all_of_them())
     assert seen[True] > 1 and seen[False] > 1  # those of one kind do
+
+
+def test_one_id_is_one_adapter(tmp_path: Path) -> None:
+    one = str(_adapter(tmp_path / "one" / "chest", b"one"))
+    two = str(_adapter(tmp_path / "two" / "chest", b"two"))
+    with pytest.raises(ConfigError, match="'chest' is the id of another adapter"):
+        find_adapters(ReportConfig(adapters={"chest": one}, adapter=two))
+    assert list(find_adapters(ReportConfig(adapters={"chest": one}, adapter=one))) == ["chest"]

@@ -49,7 +49,8 @@ class Handler(BaseHTTPRequestHandler):
         ]
         usage = {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}
         head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
-        self._send({**head, "choices": choices, "usage": usage}, 400 if order == "bad" else 200)
+        status = {"bad": 400, "no key": 401, "forbidden": 403}.get(order, 200)
+        self._send({**head, "choices": choices, "usage": usage}, status)
 
     def _send(self, answer: dict[str, Any], status: int) -> None:
         data = json.dumps(answer).encode()
@@ -168,4 +169,12 @@ def test_a_server_that_is_down_is_an_engine_error() -> None:
     engine = ServerEngine(ServerConfig(url="http://127.0.0.1:9/v1", retries=0), "m")
     with pytest.raises(EngineError, match="server up"):
         engine.generate([_request("x")])
+    engine.close()
+
+
+@pytest.mark.parametrize("order", ["no key", "forbidden"])
+def test_a_key_that_is_refused_is_an_engine_error(url: str, order: str) -> None:
+    engine = ServerEngine(ServerConfig(url=url), "m")
+    with pytest.raises(EngineError, match="refused the key"):
+        engine.generate([_request(order)])
     engine.close()

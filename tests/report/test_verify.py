@@ -215,3 +215,57 @@ def test_the_true_line_is_kept_whatever_stands_before_it() -> None:
     verified = verify(plan, TRUE.replace("FINDINGS:\n", f"FINDINGS:\n{false}\n"))
     assert verified.findings[0].text == TRUE.splitlines()[1]
     assert verified.replaced == ("a sentence was left out that no finding asks for",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("There is a spiculated", "There is _no_ spiculated", "F1: denies a finding that it cites"),
+        ("There is a spic", "Can not exclude a spic", "F1: doubts its finding"),
+        ("nodule in", "nodules in", "F1: speaks of several where there is one"),
+        ("measuring 12 mm", "measuring <12 mm", "F1: says something that cannot be read"),
+        ("measuring 12 mm", "measuring 1,200 mm", "F1: counts what is one"),
+        ("measuring 12 mm", "measuring 11.6 mm", "F1: the size differs"),
+        ("35 HU", "\u201335 HU", "F1: the attenuation differs"),
+        ("35 HU", "35.4 HU", "F1: the attenuation differs"),
+        ("35 HU", "1" * 400 + " HU", "F1: the attenuation differs"),
+        ("35 HU [F1]", "35 HU [F01]", "F1: is missing"),
+        ("35 HU [F1]", "35 HU [F1" + "1" * 5000 + "]", "F1: is missing"),
+    ],
+)
+def test_an_error_in_small_signs_is_seen_and_mended(old: str, new: str, problem: str) -> None:
+    assert old in TRUE
+    verified = verify(plan_of(TWO), TRUE.replace(old, new, 1))
+    assert any(problem in found for found in verified.replaced), verified.replaced
+    assert verified.open == ()
+
+
+REST = "The remaining findings are described above."
+
+
+def test_a_statement_without_findings_has_its_own_place() -> None:
+    nothing = plan_of(ReportInput((), make_context()))
+    text = first(report_phrase(nothing))
+    denial, none = text.splitlines()[1], text.splitlines()[3]
+    for old, new in ((none, REST), (none, denial), (denial, none), (denial, REST)):
+        head, tail = text.split("\nIMPRESSION:")
+        wrong = (
+            f"{head}\nIMPRESSION:{tail.replace(old, new)}"
+            if old == none
+            else (f"{head.replace(old, new)}\nIMPRESSION:{tail}")
+        )
+        verified = verify(nothing, wrong)
+        assert verified.replaced, (old, new)
+        assert [s.text for s in (*verified.findings, *verified.impression)] == [denial, none]
+
+
+def test_the_rest_is_spoken_of_only_where_there_is_one() -> None:
+    plan = plan_of(TWO)
+    assert verify(plan, f"{TRUE}\n{REST}").replaced
+    good = verify(plan, TRUE)
+    assert "speaks of further findings where there are none" in check(
+        plan, good.findings, (*good.impression, Sentence(text=REST))
+    )
+    short = plan_of(TWO, ReportConfig(impression_limit=1))
+    left_out = "Right pulmonary nodule, 12 mm [F1]."
+    assert verify(short, TRUE.replace(left_out, REST)).replaced == ()
