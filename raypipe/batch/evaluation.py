@@ -22,7 +22,9 @@ from raypipe.config import RaypipeConfig
 from raypipe.errors import ConfigError, Status
 from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSeries
 from raypipe.evaluate.truth import FindSeries, KnownSeries, KnownTruth, read_truth
+from raypipe.evaluate.truth_models import check_label
 from raypipe.findings.assemble import clipped
+from raypipe.geometry import Geometry
 from raypipe.model.config import RANDOM_WEIGHTS
 from raypipe.stages import geometry_of, typed_findings
 from raypipe.types import Flag
@@ -83,12 +85,15 @@ def load_cohort(
         scores: what a series as a whole is scored by: the network's labels, or its best finding.
 
     Raises:
-        ConfigError: the truth cannot be read, or shares no series with the rows.
+        ConfigError: the truth cannot be read, names a label that no finding has, or shares no
+            series with the rows.
     """
     filesystem, path = filesystem_for(truth, config.archive.storage)
     if not filesystem.isfile(path):
         raise ConfigError(f"truth {truth}: there is no such file")
     known = read_truth(filesystem.cat_file(path), truth, series_finder(output, config))
+    for label in sorted({lesion.label for series in known.series for lesion in series.lesions}):
+        check_label(label, f"truth {truth}")
     wanted = {series.series_key for series in known.series}
     rows: dict[str, Row] = {}
     others = 0
@@ -206,22 +211,34 @@ def join(rows: Mapping[str, Row], known: KnownTruth, scores: ImageScores = "labe
 
 
 def _placed(series: KnownSeries, row: Row) -> TruthSeries:
-    """The truth of a series with its boxes on the grid of the row."""
+    """The truth of a series with its boxes on the grid of the row, where it has one."""
     cluster = series.cluster_key or row["study_key"] or ""
     lesions: tuple[TruthLesion, ...] = series.lesions
+    grid = series.geometry
     if row["status"] == Status.OK:
         target = geometry_of(row)
         placed = []
         for lesion in lesions:
             on_row = lesion.box_zyx
-            if series.geometry is not None and not series.geometry.same_grid(target):
-                on_row = series.geometry.box_to(target, on_row)
+            if grid is not None and not grid.same_grid(target):
+                on_row = grid.box_to(target, on_row)
             box = clipped(on_row, target)
             if box is not None:
-                diameter = lesion.diameter_mm or max(target.size_mm(box)[1:])
-                placed.append(replace(lesion, box_zyx=box, diameter_mm=diameter))
+                placed.append(replace(lesion, box_zyx=box))
         lesions = tuple(placed)
-    return TruthSeries(series_key=series.series_key, lesions=lesions, cluster_key=cluster)
+        grid = None if Flag.NO_GEOMETRY in (row["flags"] or ()) else target
+    return TruthSeries(
+        series_key=series.series_key,
+        lesions=tuple(_sized(lesion, grid) for lesion in lesions),
+        cluster_key=cluster,
+    )
+
+
+def _sized(lesion: TruthLesion, grid: Geometry | None) -> TruthLesion:
+    """A lesion with the diameter of its box where the truth tells none and its grid has a scale."""
+    if lesion.diameter_mm is not None or grid is None:
+        return lesion
+    return replace(lesion, diameter_mm=grid.diameter_mm(lesion.box_zyx))
 
 
 def _claimed(row: Row, scores: ImageScores) -> ClaimSeries:

@@ -5,10 +5,11 @@ Does not know: measures, figures.
 
     texts       .parquet or .csv: key, text, and system where one file holds several; or a run
     references  .parquet or .csv: key, text
-    findings    .parquet or .csv: key, label, and side, level, size_mm where known; a row a finding,
-                a row without a label for a report that has none
+    findings    .parquet or .csv: key, label, and side (left, right, midline), level, size_mm where
+                known; a row a finding, a row without a label for a report that has none
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ from raypipe.batch.output import ID_COLUMN, open_output
 from raypipe.errors import ConfigError, Status
 from raypipe.evaluate.facts import ReportFacts, known_facts
 from raypipe.evaluate.text import ReportSet
+from raypipe.evaluate.truth_models import check_label
+from raypipe.knowledge.terminology import SIDES, is_length, load_terminology
 from raypipe.parquet import read_parquet
 from raypipe.types import Flag
 
 _SUFFIXES = (".parquet", ".csv")
+_WORDS = ("key", "system", "text", "label", "side", "level")
 Texts = dict[str, str]  # key -> text
 Facts = dict[str, ReportFacts]  # key -> what is true
 FindingRow = tuple[str, str | None, str | None, float | None]
@@ -111,7 +115,7 @@ def _texts(source: str, storage: StorageConfig) -> tuple[dict[str, Texts], Facts
     systems: dict[str, Texts] = defaultdict(dict)
     for row in _rows(source, ("key", "text"), storage):
         system = str(row.get("system") or name)
-        _add(systems[system], str(row["key"]), str(row["text"] or ""), f"{source}, {system}")
+        _add(systems[system], row["key"], str(row["text"] or ""), f"{source}, {system}")
     return dict(systems), None
 
 
@@ -142,19 +146,43 @@ def _of_run(source: str, storage: StorageConfig) -> tuple[dict[str, Texts], Fact
 def _by_key(table: str, storage: StorageConfig) -> Texts:
     texts: Texts = {}
     for row in _rows(table, ("key", "text"), storage):
-        _add(texts, str(row["key"]), str(row["text"] or ""), table)
+        _add(texts, row["key"], str(row["text"] or ""), table)
     return texts
 
 
 def _facts(table: str, storage: StorageConfig) -> Facts:
     found: dict[str, list[FindingRow]] = defaultdict(list)
-    for row in _rows(table, ("key", "label"), storage):
-        listed = found[str(row["key"])]
+    for number, row in enumerate(_rows(table, ("key", "label"), storage)):
+        listed = found[row["key"]]
         if row["label"]:
-            size = row.get("size_mm")
-            side, level = row.get("side") or None, row.get("level") or None
-            listed.append((str(row["label"]), side, level, None if size is None else float(size)))
+            listed.append(_finding(row, f"{table}: row {number}"))
     return {key: known_facts(listed) for key, listed in found.items()}
+
+
+def _finding(row: Mapping[str, Any], where: str) -> FindingRow:
+    """Label, side, level and size of a row; a value that no text could agree with is refused."""
+    label, size = str(row["label"]), row.get("size_mm")
+    side, level = row.get("side") or None, row.get("level") or None
+    check_label(label, where)
+    if side is not None and side not in SIDES:
+        raise ConfigError(
+            f"{where}: side {side!r} is none of {', '.join(SIDES)}; leave it out where it is not "
+            "known, and write a row for each side of a finding on both"
+        )
+    if level is not None and not load_terminology().knows_level(level):
+        raise ConfigError(
+            f"{where}: level {level!r} is neither a vertebra nor one of "
+            f"{', '.join(sorted(load_terminology().levels))}; leave it out where it is not known"
+        )
+    try:
+        size_mm = None if size in (None, "") else float(size)
+    except ValueError:
+        size_mm = math.nan
+    if size_mm is not None and not is_length(size_mm):
+        raise ConfigError(
+            f"{where}: size_mm {size!r} is no length in mm; write a number, or leave it out"
+        )
+    return label, side, level, size_mm
 
 
 def _add(texts: Texts, key: str, text: str, source: str) -> None:
@@ -164,7 +192,7 @@ def _add(texts: Texts, key: str, text: str, source: str) -> None:
 
 
 def _rows(table: str, columns: Sequence[str], storage: StorageConfig) -> list[dict[str, Any]]:
-    """Rows of a Parquet or CSV file that has these columns."""
+    """Rows of a Parquet or CSV file that has these columns, each under the key of its report."""
     if not table.endswith(_SUFFIXES):
         raise ConfigError(f"{table}: a table of reports is a .parquet or a .csv file")
     filesystem, path = filesystem_for(table, storage)
@@ -181,13 +209,17 @@ def _rows(table: str, columns: Sequence[str], storage: StorageConfig) -> list[di
             f"{table}: the column {missing[0]!r} is missing; it holds {read.column_names}"
         )
     rows: list[dict[str, Any]] = read.to_pylist()
+    for number, row in enumerate(rows):
+        if row["key"] in (None, ""):
+            raise ConfigError(f"{table}: row {number} has no key; name its report, or leave it out")
+        row["key"] = str(row["key"])
     return rows
 
 
 def _csv(content: bytes) -> pa.Table:
     """A CSV file; a key stays the text that it is, and a line may end within quotes."""
     options = pa_csv.ConvertOptions(
-        column_types={name: pa.string() for name in ("key", "system", "text", "label")},
+        column_types={name: pa.string() for name in _WORDS},
         strings_can_be_null=True,
     )
     parse = pa_csv.ParseOptions(newlines_in_values=True)

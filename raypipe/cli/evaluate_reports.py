@@ -49,7 +49,8 @@ def reports(
     """BLEU, ROUGE-L, METEOR, CIDEr, and what texts invent, leave out and tell wrongly.
 
     Every system is measured on the same reports, with bootstrap intervals and its difference to
-    the first one.
+    the first one. Texts are read in the language of `report.language`: give the --config of a run
+    that writes another than English.
 
         raypipe evaluate reports out/results others.csv --references radiologists.csv -o evaluation
     """

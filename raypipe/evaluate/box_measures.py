@@ -92,15 +92,17 @@ def _precisions(
 ) -> Values:
     values: Values = {}
     ious = set(config.ap_ious) | set(COCO_IOUS if config.coco_mean else ())
+    parted = any(m.subtle.any() for m in boxes.by_label[config.match_iou].values())
     for iou in sorted(ious):
         each: dict[str, Value] = {}
         easy: dict[str, Value] = {}
         hard: dict[str, Value] = {}
         for label, matches in boxes.by_label[iou].items():
             each[label] = _ap(matches, weight, config)
-            if iou in config.ap_ious and matches.subtle.any():
-                hard[label] = _ap(matches.only(matches.subtle), weight, config)
+            if iou in config.ap_ious and parted:  # a label without subtle lesions has plain ones
                 easy[label] = _ap(matches.only(~matches.subtle), weight, config)
+                if matches.subtle.any():
+                    hard[label] = _ap(matches.only(matches.subtle), weight, config)
         for group, found in (("", each), (SUBTLE, hard), (PLAIN, easy)):
             if found:
                 values |= {Key("box", "ap", k, iou, group): v for k, v in found.items()}

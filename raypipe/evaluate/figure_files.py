@@ -41,8 +41,10 @@ def write_figures(
         "curves.png": curves_figure(evaluation, labels),
         "froc.png": froc_figure(evaluation, labels),
         "reliability.png": reliability_figure(evaluation),
-        "confusion.png": confusion_figure(evaluation),
     }
+    table = evaluation.confusion or evaluation.lesion_confusion
+    if table is not None and table.only_used().labels:
+        figures["confusion.png"] = confusion_figure(evaluation)
     if views:
         figures["classes.png"] = class_grid(evaluation, views)
     if cases:

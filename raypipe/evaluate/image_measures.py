@@ -4,7 +4,8 @@ In: truth and scores as matrices (series, labels), weights of the series. Out: v
 Does not know: boxes, where scores come from, intervals.
 
 A truth of NaN is not known and takes no part. In mode "single" a series has one label, and the
-label with the highest score is claimed; in "multilabel" each label is claimed from its threshold.
+label with the highest score is claimed, none where all are 0; in "multilabel" each label is claimed
+from its threshold.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ def image_scores(
                 "name a label for normal series, or use image_mode multilabel"
             )
         claimed = np.zeros_like(score, dtype=np.bool_)
-        claimed[np.arange(len(score)), score.argmax(axis=1)] = True
+        claimed[np.arange(len(score)), score.argmax(axis=1)] = score.max(axis=1, initial=0.0) > 0
     else:
         claimed = score >= np.array([config.image_threshold_of(label) for label in labels])
     order = np.argsort(-score, axis=0, kind="stable")

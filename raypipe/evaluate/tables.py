@@ -4,7 +4,7 @@ In: a DetectionEvaluation. Out: Arrow tables, Markdown text.
 Does not know: how measures are computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,18 +83,18 @@ def _boxes(evaluation: DetectionEvaluation) -> str:
     for name, heading in _RATES.items():
         columns.append((heading, "box", name, config.match_iou, ""))
     columns.append((f"CPM at IoU {config.froc_iou:g}", "box", "cpm", config.froc_iou, ""))
+    cut = _cut([config.threshold_of(label) for label in evaluation.labels])
     note = (
-        f"Precision, recall, F1 and mean IoU: claims with a score of at least {_cut(evaluation)}; "
+        f"Precision, recall, F1 and mean IoU: claims with a score of at least {cut}; "
         f"a hit has IoU {config.match_iou:g} or more."
     )
     table = _by_label(evaluation, columns, (*evaluation.labels, MACRO, MICRO))
     return f"## Boxes\n\n{note}\n\n{table}"
 
 
-def _cut(evaluation: DetectionEvaluation) -> str:
-    """From which score on a claim counts, in words."""
-    config = evaluation.config
-    cuts = sorted({config.threshold_of(label) for label in evaluation.labels})
+def _cut(thresholds: Iterable[float]) -> str:
+    """From which score on a label's claims count, in words."""
+    cuts = sorted(set(thresholds))
     if len(cuts) == 1:
         return f"{cuts[0]:.3g}"
     return f"its label's threshold ({cuts[0]:.3g} to {cuts[-1]:.3g})"
@@ -142,9 +142,8 @@ def _images(evaluation: DetectionEvaluation) -> str:
     exact = evaluation.measure("image", "exact_match", MICRO)
     single = evaluation.config.image_mode == "single"
     name = "Accuracy (one label a series)" if single else "Series with every label right"
-    config = evaluation.config
-    cut = config.threshold if config.image_threshold is None else config.image_threshold
-    note = "" if single else f"A label counts as claimed from a score of {cut:g}. "
+    cut = _cut(evaluation.config.image_threshold_of(label) for label in evaluation.labels)
+    note = "" if single else f"A label counts as claimed with a score of at least {cut}. "
     return f"## Series\n\n{note}{name}: {_measure_cell(exact)}\n\n{table}"
 
 

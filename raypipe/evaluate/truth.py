@@ -6,13 +6,15 @@ lesions, on the grid that the file names. Does not know: archives, results, meas
 Parquet, one row a lesion; a row whose label is null says that its series has none:
 
     series_key          the key in results and manifest, or
-    source              a file of the series or its folder; the end of the path is enough
+    source (or file)    a file of the series or its folder; the end of the path is enough
     label               key of a finding in the knowledge graph
     box_lower_zyx       near corner in voxels of the series, half-open, three numbers
     box_upper_zyx       far corner
-    diameter_mm, contrast_hu, subtle, attributes, cluster_key        may be left out
-    shape_zyx, affine_zyx_to_lps   the grid of the boxes (3 and 16 numbers, by rows) where it is not
-                        the series' own
+    box_lower_lps_mm, box_upper_lps_mm    or the corners in the patient, L, P, S in mm
+    diameter_mm, contrast_hu, subtle, cluster_key        may be left out
+    attributes          may stand there, as for the training on annotations; not measured
+    shape_zyx, affine_zyx_to_lps   the grid of boxes in voxels (3 and 16 numbers, by rows) where it
+                        is not the series' own
 
 COCO JSON: an image is a series or one of its slices. `file_name` is as `source` above, or
 `series_key` names the series; `slice` is the index z (0 where left out). A `bbox` is
@@ -21,7 +23,8 @@ series and label with the same `track_id` are one lesion. Names of categories ar
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import PurePosixPath
@@ -106,16 +109,19 @@ def _of_parquet(
         raise ConfigError(f"truth {name} is not Parquet: {error}") from error
     parts, unknown = [], []
     for number, raw in enumerate(rows):
-        given = {key: value for key, value in raw.items() if value is not None or key == "label"}
+        given = {key: value for key, value in raw.items() if value not in (None, "")}
+        if "label" in raw:  # the column has to be there
+            given.setdefault("label", None)
         row: TruthRow = _checked(TruthRow, given, f"truth {name}: row {number}")
-        key = row.series_key or find_series(row.source or "")
+        source = row.source or row.file or ""
+        key = row.series_key or find_series(source)
         if key is None:
-            unknown.append(row.source or "")
+            unknown.append(source)
             continue
         parts.append(
             KnownSeries(
                 series_key=key,
-                lesions=() if row.label is None else (_row_lesion(row),),
+                lesions=_row_lesions(row),
                 geometry=row.geometry(),
                 cluster_key=row.cluster_key,
             )
@@ -123,15 +129,18 @@ def _of_parquet(
     return parts, unknown
 
 
-def _row_lesion(row: TruthRow) -> TruthLesion:
-    assert row.label and row.box_lower_zyx and row.box_upper_zyx, "TruthRow checks it"
-    return TruthLesion(
+def _row_lesions(row: TruthRow) -> tuple[TruthLesion, ...]:
+    box = row.box()
+    if row.label is None or box is None:
+        return ()
+    lesion = TruthLesion(
         label=row.label,
-        box_zyx=Box(lower_zyx=row.box_lower_zyx, upper_zyx=row.box_upper_zyx),
+        box_zyx=box,
         diameter_mm=row.diameter_mm,
         contrast_hu=row.contrast_hu,
         subtle=row.subtle,
     )
+    return (lesion,)
 
 
 def _of_phantoms(
@@ -150,7 +159,7 @@ def _of_phantoms(
         lesions = tuple(
             TruthLesion(
                 label=lesion.label,
-                box_zyx=Box(lower_zyx=lesion.box_zyx.lower_zyx, upper_zyx=lesion.box_zyx.upper_zyx),
+                box_zyx=lesion.box_zyx.box(),
                 diameter_mm=lesion.diameter_mm,
                 contrast_hu=lesion.contrast_hu,
                 subtle=lesion.subtle,
@@ -163,6 +172,7 @@ def _of_phantoms(
 
 def _of_coco(tree: Any, name: str, find_series: FindSeries) -> tuple[list[KnownSeries], list[str]]:
     coco: CocoFile = _checked(CocoFile, tree, f"truth {name}")
+    _check_ids(coco, name)
     labels = {category.id: category.name for category in coco.categories}
     images, unknown = _coco_images(coco, name, find_series)
     known = {image.id for image in coco.images}
@@ -188,6 +198,20 @@ def _of_coco(tree: Any, name: str, find_series: FindSeries) -> tuple[list[KnownS
     ]
     found = [KnownSeries(series_key=key, lesions=(lesion,)) for key, lesion in _tracks(boxes)]
     return [*seen, *found], unknown
+
+
+def _check_ids(coco: CocoFile, name: str) -> None:
+    """An id that stands twice would give the boxes of one entry to the other."""
+    for what, ids in (
+        ("images", [image.id for image in coco.images]),
+        ("categories", [category.id for category in coco.categories]),
+    ):
+        twice = next((one for one, count in Counter(ids).items() if count > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                f"truth {name}: {what}: the id {twice!r} occurs twice; give each its own, also in "
+                "the annotations that mean it"
+            )
 
 
 def _coco_images(
@@ -256,13 +280,18 @@ def _merged(parts: Sequence[KnownSeries], name: str) -> tuple[KnownSeries, ...]:
 
 
 def _checked(model: Any, raw: Any, where: str) -> Any:
-    """Validate one entry; the message names its place, the field, the rule and the value."""
+    """Validate one entry; the message names its place, the field, the rule and the value.
+
+    Neither a whole entry nor the value of an unknown field is repeated: it may name a patient.
+    """
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the row"
-        rule = first["msg"]
+        rule = f"{first['msg']} (got {first['input']!r})"
         if first["type"] == "extra_forbidden":
             rule = f"unknown; known are {', '.join(model.model_fields)}"
-        raise ConfigError(f"{where}: {place}: {rule} (got {first['input']!r})") from error
+        elif isinstance(first["input"], Mapping):
+            rule = first["msg"]
+        raise ConfigError(f"{where}: {place}: {rule}") from error

@@ -4,12 +4,15 @@ In: parsed Parquet rows and JSON. Out: frozen entries, valid once built.
 Does not know: which series a file belongs to.
 """
 
+import difflib
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from raypipe.errors import ConfigError
 from raypipe.geometry import Box, Geometry
+from raypipe.knowledge.graph import load_graph
 from raypipe.settings import Settings
 
 Corner = tuple[float, float, float]
@@ -17,11 +20,19 @@ Shape = tuple[int, int, int]
 Four = tuple[float, float, float, float]
 
 
-class Pair(Settings):
-    """An attribute and its value."""
+_LPS_MM = np.array([(0, 0, 1, 0.5), (0, 1, 0, 0.5), (1, 0, 0, 0.5), (0, 0, 0, 1)])
+"""Affine of the grid on which a box's corners z, y, x are S, P, L in mm."""
 
-    name: str
-    value: str
+
+def check_label(label: str, where: str) -> None:
+    """Refuse what is no key of a finding: nothing could ever be found under such a name."""
+    findings = load_graph().findings
+    if label not in findings:
+        near = difflib.get_close_matches(label.lower().replace(" ", "_"), findings, n=3)
+        raise ConfigError(
+            f"{where}: label {label!r} is no finding of the knowledge graph; use one of: "
+            f"{', '.join(near or sorted(findings))}"
+        )
 
 
 class TruthRow(Settings):
@@ -29,14 +40,17 @@ class TruthRow(Settings):
 
     series_key: str | None = None
     source: str | None = None
+    file: str | None = None
     label: str | None = Field(description="null: the series has no lesion")
     box_lower_zyx: Corner | None = None
     box_upper_zyx: Corner | None = None
+    box_lower_lps_mm: Corner | None = None
+    box_upper_lps_mm: Corner | None = None
     diameter_mm: float | None = Field(default=None, gt=0)
     contrast_hu: float | None = None
     subtle: bool | None = None
-    attributes: tuple[Pair, ...] = ()
-    cluster_key: str = ""
+    attributes: object = None
+    cluster_key: str = Field(default="", coerce_numbers_to_str=True)
     shape_zyx: Shape | None = None
     affine_zyx_to_lps: tuple[float, ...] | None = Field(
         default=None, min_length=16, max_length=16, description="4 x 4 by rows"
@@ -44,22 +58,43 @@ class TruthRow(Settings):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.series_key is None) == (self.source is None):
-            raise ValueError("name the series by series_key or by source, one of them")
-        corners = (self.box_lower_zyx, self.box_upper_zyx)
-        if self.label is not None:
-            if self.box_lower_zyx is None or self.box_upper_zyx is None:
-                raise ValueError("a lesion has box_lower_zyx and box_upper_zyx")
-            if any(u <= lo for lo, u in zip(self.box_lower_zyx, self.box_upper_zyx, strict=True)):
-                raise ValueError("box_upper_zyx lies beyond box_lower_zyx on every axis")
-        elif any(corner is not None for corner in corners):
+        if sum(name is not None for name in (self.series_key, self.source, self.file)) != 1:
+            raise ValueError("name the series by series_key or by source (or file), one of them")
+        voxels = (self.box_lower_zyx, self.box_upper_zyx, "zyx")
+        millimetres = (self.box_lower_lps_mm, self.box_upper_lps_mm, "lps_mm")
+        given = [c for c in (voxels, millimetres) if c[:2] != (None, None)]
+        if self.label is None and given:
             raise ValueError("a box has a label; leave the box out where the series has no lesion")
+        if self.label is not None and (len(given) != 1 or None in given[0]):
+            raise ValueError(
+                "a lesion has box_lower_zyx and box_upper_zyx (voxels), or box_lower_lps_mm and "
+                "box_upper_lps_mm (mm)"
+            )
         if (self.shape_zyx is None) != (self.affine_zyx_to_lps is None):
             raise ValueError("shape_zyx and affine_zyx_to_lps come together")
+        if self.shape_zyx is not None and given == [millimetres]:
+            raise ValueError("shape_zyx and affine_zyx_to_lps belong to a box in voxels")
+        for lower, upper, of in given:
+            if any(u <= lo for lo, u in zip(lower or (), upper or (), strict=True)):
+                raise ValueError(f"box_upper_{of} lies beyond box_lower_{of} on every axis")
+        self.geometry()
+        self.box()
         return self
+
+    def box(self) -> Box | None:
+        """The box on `geometry`, None where the series has no lesion."""
+        lower, upper = self.box_lower_zyx, self.box_upper_zyx
+        if self.box_lower_lps_mm is not None and self.box_upper_lps_mm is not None:
+            (x0, y0, z0), (x1, y1, z1) = self.box_lower_lps_mm, self.box_upper_lps_mm
+            lower, upper = (z0, y0, x0), (z1, y1, x1)
+        if lower is None or upper is None:
+            return None
+        return Box(lower_zyx=lower, upper_zyx=upper)
 
     def geometry(self) -> Geometry | None:
         """Grid of the box, None where it is the series' own."""
+        if self.box_lower_lps_mm is not None:
+            return Geometry(shape_zyx=(1, 1, 1), affine_zyx_to_lps=_LPS_MM)
         if self.shape_zyx is None or self.affine_zyx_to_lps is None:
             return None
         affine = np.array(self.affine_zyx_to_lps, dtype=np.float64).reshape(4, 4)
@@ -79,7 +114,7 @@ class CocoImage(_Foreign):
     file_name: str | None = None
     series_key: str | None = None
     slice: int = Field(default=0, ge=0)
-    cluster_key: str = ""
+    cluster_key: str = Field(default="", coerce_numbers_to_str=True)
 
     @model_validator(mode="after")
     def _named(self) -> Self:
@@ -112,6 +147,7 @@ class CocoAnnotation(_Foreign):
         sizes = self.bbox_3d[3:] if self.bbox_3d is not None else (self.bbox or ())[2:]
         if min(sizes) <= 0:
             raise ValueError("width, height (and depth) of a box are positive")
+        self.box(0)
         return self
 
     def box(self, z: int) -> Box:
@@ -138,13 +174,22 @@ class PhantomBox(_Foreign):
     lower_zyx: Corner
     upper_zyx: Corner
 
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        self.box()
+        return self
+
+    def box(self) -> Box:
+        """The box on the grid of its series."""
+        return Box(lower_zyx=self.lower_zyx, upper_zyx=self.upper_zyx)
+
 
 class PhantomLesion(_Foreign):
     """A lesion of a phantom."""
 
-    label: str
+    label: str = Field(min_length=1)
     box_zyx: PhantomBox
-    diameter_mm: float
+    diameter_mm: float = Field(gt=0)
     contrast_hu: float
     subtle: bool
 
@@ -157,6 +202,12 @@ class PhantomSeries(_Foreign):
     shape_zyx: Shape
     affine_zyx_to_lps: tuple[Four, Four, Four, Four]
     lesions: tuple[PhantomLesion, ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.status == "ok":
+            self.geometry()
+        return self
 
     def geometry(self) -> Geometry:
         """Grid of the boxes."""

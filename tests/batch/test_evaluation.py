@@ -106,6 +106,70 @@ def test_failed_rows_miss_and_pictures_have_no_place(cohort: Cohort) -> None:
     assert len(join(both, KnownTruth(series=(bare,))).truths) == 1
 
 
+def test_sizes_are_told_where_there_is_a_scale(cohort: Cohort) -> None:
+    """Also of series that failed, so that none is missing among the sizes; not of pictures."""
+    truth = next(t for t in cohort.truths if t.lesions)
+    row, key = cohort.rows[truth.series_key], truth.series_key
+    bare = tuple(replace(lesion, diameter_mm=None) for lesion in truth.lesions)
+    own = KnownTruth(series=(KnownSeries(series_key=key, lesions=bare),))
+    grid = KnownTruth(
+        series=(KnownSeries(series_key=key, lesions=bare, geometry=geometry_of(row)),)
+    )
+    wanted = [geometry_of(row).diameter_mm(lesion.box_zyx) for lesion in bare]
+    failed = {**row, "status": "failed", "shape_zyx": None, "affine_zyx_to_lps": None}
+    for known, told in ((own, row), (grid, row), (grid, failed)):
+        placed = join({key: told}, known).truths[0].lesions
+        assert [lesion.diameter_mm for lesion in placed] == pytest.approx(wanted)
+    for told in ({**row, "flags": ["no_geometry"]}, failed):
+        placed = join({key: told}, own).truths[0].lesions
+        assert [lesion.diameter_mm for lesion in placed] == [None] * len(bare)
+
+
+def test_boxes_in_millimetres_lie_where_those_in_voxels_do(
+    run: FinishedRun, cohort: Cohort, tmp_path: Path
+) -> None:
+    rows = []
+    for truth in cohort.truths:
+        grid = geometry_of(cohort.rows[truth.series_key])
+        for lesion in truth.lesions:
+            corners = grid.corners_lps_mm(lesion.box_zyx)
+            row = {"series_key": truth.series_key, "label": lesion.label}
+            row |= {
+                "box_lower_lps_mm": corners.min(axis=0),
+                "box_upper_lps_mm": corners.max(axis=0),
+            }
+            rows.append(row)
+    file = tmp_path / "truth.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    again = {t.series_key: t for t in load_cohort(run.output, str(file), run.config).truths}
+    straight = 0
+    for truth in cohort.truths:
+        grid = geometry_of(cohort.rows[truth.series_key])
+        axes = np.abs(grid.affine_zyx_to_lps[:3, :3] / np.array(grid.spacing_zyx_mm))
+        lesions = zip(truth.lesions, again[truth.series_key].lesions, strict=True)
+        for one, other in lesions:  # on a turned grid a box around the other
+            assert np.all(
+                np.array(other.box_zyx.lower_zyx) <= np.array(one.box_zyx.lower_zyx) + 1e-9
+            )
+            assert np.all(
+                np.array(other.box_zyx.upper_zyx) >= np.array(one.box_zyx.upper_zyx) - 1e-9
+            )
+            if np.allclose(axes.max(axis=0), 1.0):
+                straight += 1
+                assert one.box_zyx.iou(other.box_zyx) == pytest.approx(1.0)
+    assert straight
+
+
+def test_a_label_that_no_finding_has_is_refused(run: FinishedRun, tmp_path: Path) -> None:
+    key = next(iter(run.output.iterate_rows(["series_key"])))["series_key"]
+    lesion = {"box_lower_zyx": [0, 0, 0], "box_upper_zyx": [1, 9, 9]}
+    truth = tmp_path / "truth.parquet"
+    rows = [{"series_key": key, "label": "Renal Cyst", **lesion}]
+    pq.write_table(pa.Table.from_pylist(rows), truth)
+    with pytest.raises(ConfigError, match=r"label 'Renal Cyst' is no finding .*renal_cyst"):
+        load_cohort(run.output, str(truth), run.config)
+
+
 def test_views_show_boxes_and_attention_of_the_same_slice(run: FinishedRun, cohort: Cohort) -> None:
     viewer = CaseViewer(run.output, cohort, run.config, MEASURES)
     studies = viewer.cases()

@@ -85,3 +85,31 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path: Path) -> None:
     for source, problem in cases:
         with pytest.raises(ConfigError, match=problem):
             run(source, "--references", truth, "-o", tmp_path / "e")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("1,pulmonary_nodule,left,,12 mm", r"row 1: size_mm '12 mm' is no length"),
+        ("1,pulmonary_nodule,left,,-3", r"row 1: size_mm -3\S* is no length"),
+        ("1,pulmonary_nodule,Left,,12", "row 1: side 'Left' is none of left, right, midline"),
+        ("1,pulmonary_nodule,left,Upper third,12", "row 1: level 'Upper third' .*upper third"),
+        ("1,Pulmonary Nodule,left,,12", "row 1: label 'Pulmonary Nodule' .*pulmonary_nodule"),
+        (",pulmonary_nodule,left,,12", "row 1 has no key"),
+    ],
+)
+def test_findings_that_no_text_could_agree_with(tmp_path: Path, line: str, problem: str) -> None:
+    texts = table(tmp_path / "texts.parquet", key=["1"], text=[NODULE])
+    findings = tmp_path / "findings.csv"
+    lines = ["key,label,side,level,size_mm", "1,pulmonary_nodule,right,upper third,12", line]
+    findings.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match=problem):
+        run(texts, "--findings", findings, "-o", tmp_path / "e")
+
+
+def test_rows_without_a_key_are_not_paired(tmp_path: Path) -> None:
+    texts, truth = tmp_path / "texts.csv", tmp_path / "truth.csv"
+    texts.write_text(f"key,text\n1,{NODULE}\n,{CLEAR}\n")
+    truth.write_text(f"key,text\n1,{NODULE}\nNA,Cardiomegaly.\n")
+    with pytest.raises(ConfigError, match=r"texts\.csv: row 1 has no key"):
+        run(texts, "--references", truth, "-o", tmp_path / "e")

@@ -124,6 +124,23 @@ def test_subtle_lesions_are_judged_apart() -> None:
     assert half.measure("box", "sensitivity", MICRO, iou=0.1, group="not subtle").value == 0.0
 
 
+def test_a_label_without_subtle_lesions_counts_among_the_plain() -> None:
+    places = {"cyst": (0.0, True), "nodule": (50.0, False), "stone": (100.0, False)}
+    lesions = tuple(
+        TruthLesion(label=label, box_zyx=box(0, 0, x), subtle=subtle)
+        for label, (x, subtle) in places.items()
+    )
+    truths = [TruthSeries(series_key="a", lesions=lesions)]
+    claims = [ClaimSeries(series_key="a", claims=perfect(truths)[0].claims[:2])]
+    result = evaluate_detection(truths, claims, PLAIN)
+    plain = result.measure("box", "ap", MACRO, iou=0.5, group="not subtle")
+    assert (plain.value, plain.support) == (0.5, 2)  # of nodule and stone
+    subtle = result.measure("box", "ap", MACRO, iou=0.5, group="subtle")
+    assert (subtle.value, subtle.support) == (1.0, 1)
+    with pytest.raises(KeyError):
+        result.measure("box", "ap", "stone", iou=0.5, group="subtle")
+
+
 @PROPERTIES
 @given(cohorts())
 def test_perfect_claims_are_perfect(cohort: Cohort) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from raypipe.errors import ConfigError
 from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.detection import DetectionEvaluation, evaluate_detection
+from raypipe.evaluate.figure_files import write_figures
 from raypipe.evaluate.figures import (
     CaseStudy,
     case_figure,
@@ -26,6 +27,7 @@ from raypipe.evaluate.plot_ablation import AblationArm, Interval, ablation_figur
 from raypipe.evaluate.plot_lesions import lesions_figure
 from raypipe.evaluate.plot_slices import SliceBox, SliceView
 from raypipe.evaluate.plot_style import save_figure
+from raypipe.evaluate.records import TruthSeries
 from tests.evaluate.cohorts import LABELS, random_cohort
 
 
@@ -180,3 +182,11 @@ def test_figures_are_written(evaluation: DetectionEvaluation, tmp_path: Path) ->
                 assert image.width == pytest.approx(180 / 25.4 * 100, abs=2)
         else:
             assert path.read_bytes().startswith(b"%PDF")
+
+
+def test_series_without_lesions_and_claims_have_no_confusion(tmp_path: Path) -> None:
+    truths = [TruthSeries(series_key=key) for key in "ab"]
+    config = DetectionEvaluationConfig(labels=LABELS, bootstrap=0)
+    files = write_figures(evaluate_detection(truths, [], config), tmp_path, {}, [])
+    assert [file.name for file in files] == ["curves.png", "froc.png", "reliability.png"]
+    assert all(file.is_file() for file in files)

@@ -115,6 +115,19 @@ def test_series_without_a_score_of_its_own_has_that_of_its_best_claim() -> None:
     assert series.image_score("tumor") == 0.0
 
 
+def test_single_claims_nothing_where_nothing_was_handed_in() -> None:
+    truths = [
+        TruthSeries(series_key=k, image_labels={"cyst": k == "a", "stone": k != "a"}) for k in "abc"
+    ]
+    claims = [ClaimSeries(series_key="b", image_scores={"cyst": 0.4, "stone": 0.6})]
+    config = DetectionEvaluationConfig(image_mode="single", bootstrap=0)
+    result = evaluate_detection(truths, claims, config)
+    assert result.series_without_claims == 2
+    assert result.measure("image", "recall", "cyst").value == 0.0
+    assert result.measure("image", "exact_match", MICRO).value == pytest.approx(1 / 3)
+    assert result.confusion is not None and result.confusion.counts == ((0, 0), (0, 1))
+
+
 def test_single_needs_one_label_a_series() -> None:
     truths = [TruthSeries(series_key="a", image_labels={"cyst": False, "stone": False})]
     config = DetectionEvaluationConfig(image_mode="single", bootstrap=0)

@@ -1,6 +1,7 @@
 """Tables say what the evaluation says."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -61,3 +62,17 @@ def test_series_without_boxes_have_no_box_tables() -> None:
     text = evaluation_markdown(evaluate_detection(truths, claims, config))
     assert "## Boxes" not in text
     assert rows_of(text, "Confusion")[2:] == [["cyst", "2", "1"], ["normal", "1", "2"]]
+
+
+def test_the_threshold_of_labels_is_the_one_that_was_used() -> None:
+    truths, claims = random_cohort(0)
+
+    def told(**changes: Any) -> str:
+        config = DetectionEvaluationConfig(bootstrap=0, **changes)
+        text = evaluation_markdown(evaluate_detection(truths, claims, config))
+        return text.split("## Series")[1].split("\n|")[0]
+
+    assert "a score of at least 0.5." in told()
+    own = {"cyst": 0.3, "nodule": 0.2, "stone": 0.2}
+    assert "its label's threshold (0.2 to 0.3)" in told(thresholds=own)
+    assert "a score of at least 0.4." in told(thresholds=own, image_threshold=0.4)
