@@ -79,6 +79,8 @@ def export_row(
         reason = f"the series is {row['status']} ({row['reason']})"
         return Exported(contents={}, missing=dict.fromkeys(formats, reason))
     slices, problem = _slices(ref, formats, storage, deidentifier)
+    if problem and Format.FHIR in formats:  # any one header names patient and study
+        slices, _ = _slices(ref, (Format.FHIR,), storage, deidentifier)
     contents: dict[Format, bytes] = {}
     missing: dict[Format, str] = {}
     for format_ in formats:
@@ -88,12 +90,16 @@ def export_row(
             continue
         try:
             contents[format_] = _content(format_, row, slices, keyed=deidentifier is not None)
-        except SeriesError as error:
-            missing[format_] = str(error)
         except Exception as error:  # noqa: BLE001 - one series must never cost another
-            # The text of a foreign error may hold values of the header: its type alone is told.
-            missing[format_] = f"{type(error).__name__}: the source's headers do not fit the format"
+            missing[format_] = _told(error)
     return Exported(contents=contents, missing=missing)
+
+
+def _told(error: Exception) -> str:
+    """Why something failed; the text of a foreign error may hold values of the header."""
+    if isinstance(error, SeriesError):
+        return str(error)
+    return f"{type(error).__name__}: the source's headers do not fit the format"
 
 
 def _obstacle(format_: Format, row: Row, problem: str) -> str | None:
@@ -141,8 +147,8 @@ def _slices(
         ref = replace(ref, instances=ref.instances[:1])
     try:
         return _as_slices(read_source_frames(ref, storage), deidentifier), ""
-    except SeriesError as error:
-        return (), str(error)
+    except Exception as error:  # noqa: BLE001 - one series must never cost another
+        return (), _told(error)
 
 
 def _as_slices(frames: Sequence[SourceFrame], deidentifier: Deidentifier | None) -> Slices:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 from pydicom import dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 
 from raypipe.archive.deidentify import Deidentifier
 from raypipe.archive.deidentify_config import ExportConfig
@@ -90,3 +92,24 @@ def test_identity_goes_through_the_deidentifier_given(source: Path, tmp_path: Pa
 
 def test_every_format_has_a_file_name_and_a_media_type() -> None:
     assert set(FILE_NAMES) == set(MEDIA_TYPES) == set(Format)
+
+
+def _damaged(path: Path, tag: int, vr: str, value: bytes) -> None:
+    ds = dcmread(path)
+    ds._dict[BaseTag(tag)] = RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, True)
+    ds.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr", "value"), [(0x00280008, "IS", b"Name^Of "), (0x00280010, "US", b"\x01")]
+)
+def test_a_header_that_breaks_the_reader_costs_its_own_series_alone(
+    source: Path, tmp_path: Path, tag: int, vr: str, value: bytes
+) -> None:
+    listed, row = _listed(source, tmp_path / "m")
+    whole = _export(listed, row).contents[Format.FHIR]
+    _damaged(sorted(source.iterdir())[5], tag, vr, value)
+    done = _export(listed, row)
+    assert set(done.missing) == {Format.SR, Format.SEG}
+    assert "do not fit the format" in done.missing[Format.SR] and "Name" not in str(done.missing)
+    assert done.contents[Format.FHIR] == whole  # any one header names patient and study

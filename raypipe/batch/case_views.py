@@ -20,12 +20,13 @@ from raypipe.evaluate.config import DetectionEvaluationConfig
 from raypipe.evaluate.confusion import pairs_of
 from raypipe.evaluate.figures import CaseStudy
 from raypipe.evaluate.plot_slices import SliceBox, SliceView
+from raypipe.evaluate.records import TruthSeries
 from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.windows import BONE, BRAIN, LUNG, SOFT_TISSUE, Window
 from raypipe.model.attention import attention_of
 from raypipe.model.detector import Detector, stacks
 from raypipe.stages import geometry_of
-from raypipe.types import ModelInput
+from raypipe.types import Flag, ModelInput
 from raypipe.volume.preprocess import preprocess
 
 LUNG_HU, BONE_HU = -400.0, 250.0
@@ -53,6 +54,7 @@ class _Opened:
     truth: tuple[_Placed, ...]
     claims: tuple[_Placed, ...]
     head: bool
+    has_scale: bool
 
 
 @dataclass(eq=False)
@@ -75,8 +77,7 @@ class CaseViewer:
     def cases(self) -> list[CaseStudy]:
         """A case study of each kind whose series can be read."""
         cohort, evaluation = self.cohort, self.evaluation
-        readable = [t for t in cohort.truths if cohort.rows[t.series_key]["report"] is not None]
-        chosen = choose_cases(readable, cohort.claims, cohort.repaired, evaluation)
+        chosen = choose_cases(self._readable(), cohort.claims, cohort.repaired, evaluation)
         truths = {truth.series_key: truth for truth in cohort.truths}
         claims = {claimed.series_key: claimed for claimed in cohort.claims}
         studies = []
@@ -98,16 +99,22 @@ class CaseViewer:
     def of_labels(self, labels: Sequence[str], count: int = 3) -> dict[str, SliceView]:
         """The first so many labels that can be shown -> slice of the lesion of median diameter."""
         views: dict[str, SliceView] = {}
+        readable = self._readable()
         for label in labels:
             if len(views) == count:
                 break
-            found = choose_lesion(self.cohort.truths, label)
+            found = choose_lesion(readable, label)
             opened = None if found is None else self._open(found[0].series_key)
             if found is not None and opened is not None:
                 grid = geometry_of(self.cohort.rows[found[0].series_key])
                 box = grid.box_to(opened.model_input.geometry, found[1].box_zyx)
                 views[label] = self._view(opened, round(box.center_zyx[0]), label)
         return views
+
+    def _readable(self) -> list[TruthSeries]:
+        """The series that ended "ok": no other has a grid."""
+        rows = self.cohort.rows
+        return [t for t in self.cohort.truths if rows[t.series_key]["report"] is not None]
 
     def _open(self, key: str) -> _Opened | None:
         row = self.cohort.rows[key]
@@ -134,11 +141,12 @@ class CaseViewer:
                 if c.score >= self.evaluation.threshold_of(c.label)
             ),
             head=row["body_part"] == "head",
+            has_scale=Flag.NO_GEOMETRY not in (row["flags"] or ()),
         )
 
     def _view(self, opened: _Opened, z: int, label: str | None = None) -> SliceView:
         """A slice with its boxes, of one label or of all."""
-        hu = opened.model_input.hu
+        hu, geometry = opened.model_input.hu, opened.model_input.geometry
         z = min(max(z, 0), len(hu) - 1)
         truth, claims = (
             tuple(p for p in boxes if p.crosses(z) and label in (None, p.label))
@@ -146,7 +154,7 @@ class CaseViewer:
         )
         return SliceView(
             hu_yx=hu[z],
-            spacing_yx_mm=opened.model_input.geometry.spacing_zyx_mm[1:],
+            spacing_yx_mm=geometry.spacing_zyx_mm[1:] if opened.has_scale else None,
             window=_window(hu[z], truth or claims, opened.head),
             heat_yx=attention_of(self._loaded(), stacks(opened.model_input.hu, z, z + 1))[0],
             truth=tuple(_on_slice(p) for p in truth),

@@ -3,6 +3,8 @@
     OUT/SERIES_KEY/sr.dcm seg.dcm fhir.json
     OUT/export.json          what was written, and for which series something could not be, and why
 
+A file of an earlier export that this one cannot write anew is taken away.
+
 In: an output folder of a job and the archive that it read. Out: files on disk or S3, a summary.
 Does not know: what stands in the files (raypipe.exports does).
 """
@@ -144,6 +146,7 @@ class Exporter:
             written[format_] += 1
         by_reason: dict[str, list[Format]] = {}
         for format_, reason in exported.missing.items():
+            self._remove(f"{key}/{FILE_NAMES[format_]}")
             by_reason.setdefault(reason, []).append(format_)
         return [
             Skipped(series_key=key, formats=tuple(formats), reason=reason)
@@ -155,6 +158,14 @@ class Exporter:
         place = self._places.get(key)
         listed = None if place is None else self._manifest.slice(place, 1).to_pylist()[0]
         return None if listed is None or listed["kind"] is None else series_ref(listed)
+
+    def _remove(self, name: str) -> None:
+        """Take away what an earlier export wrote, which may tell of another result."""
+        target = f"{self._folder}/{name}"
+        if not is_s3_filesystem(self._filesystem):
+            Path(target).unlink(missing_ok=True)
+        elif self._filesystem.isfile(target):
+            self._filesystem.rm_file(target)
 
     def _write(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all: S3 puts are, on disk a rename is."""

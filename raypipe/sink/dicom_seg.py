@@ -8,9 +8,8 @@ in them is copied.
 A segment is the volume of a box, not the contour of a lesion, and says so in its description.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -25,7 +24,7 @@ from raypipe.sink.dicom_source import (
     NOT_FOR_DIAGNOSIS,
     Placed,
     SourceSlice,
-    completed_header,
+    completed_headers,
     content_of,
     derived_uid,
     parameters_of,
@@ -40,6 +39,7 @@ from raypipe.sink.schema import Row
 SERIES_NUMBER = 9002
 BOX_NOTICE = "Box around the finding, not its contour."
 _MAX_MASK_BYTES = 2 << 30
+_SAME_POSITION_MM = 0.01
 
 
 @quiet_dicom()
@@ -61,14 +61,14 @@ def segmentation(
     placed = place_findings(row, slices)
     if not placed:
         raise ValueError("a segmentation needs at least one finding")
-    touched = sorted({outline.index for item in placed for outline in item.outlines})
-    shown = [slices[index] for index in touched]
+    shown_at = _shown_at(placed, slices)
+    shown = [slices[index] for index in dict.fromkeys(shown_at.values())]
     depth_mm = float(row["thickness_mm"] or row["spacing_zyx_mm"][0])
     sources = _sources(shown, row["series_key"], depth_mm)
     uid = derived_uid("seg", sources[0].SOPInstanceUID, content_of(row))
     document = hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=_masks(placed, touched, shown[0].shape_yx),
+        pixel_array=_masks(placed, shown_at, shown[0].shape_yx),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(n, item, row) for n, item in enumerate(placed, start=1)],
         series_instance_uid=derived_uid("seg series", sources[0].SeriesInstanceUID),
@@ -84,7 +84,7 @@ def segmentation(
         content_description=BOX_NOTICE,
         specific_character_set="ISO_IR 192",
         coding_schemes=[coding_scheme()],
-        **_frames(shown, depth_mm),
+        plane_positions=_positions(shown),
     )
     for item in (*document.DimensionOrganizationSequence, *document.DimensionIndexSequence):
         item.DimensionOrganizationUID = derived_uid("dimensions", uid)
@@ -92,42 +92,62 @@ def segmentation(
     return document
 
 
+def _shown_at(placed: Sequence[Placed], slices: Sequence[SourceSlice]) -> dict[int, int]:
+    """Slice that a box touches -> the one that shows its position: the first, as in the volume."""
+    origin = slices[0].position_lps_mm
+    first: dict[int, int] = {}
+    shown = {}
+    for index in sorted({outline.index for item in placed for outline in item.outlines}):
+        depth_mm = float(slices[index].points(origin)[2])
+        shown[index] = first.setdefault(round(depth_mm / _SAME_POSITION_MM), index)
+    return shown
+
+
 def _sources(shown: Sequence[SourceSlice], series_key: str, depth_mm: float) -> list[Dataset]:
-    """The headers of the instances that the slices belong to."""
-    headers = [completed_header(stored.header(), series_key) for stored in shown]
-    for header in headers:
-        if "SliceThickness" in header and not header.SliceThickness:
-            header.SliceThickness = f"{depth_mm:.6g}"  # highdicom takes the source's measures
-    return list({header.SOPInstanceUID: header for header in headers}.values())
+    """The headers of the instances that the slices belong to, on the one grid of the series.
+
+    highdicom takes orientation, measures and frame of reference from them, and refuses sources in
+    which they are missing, stand frame by frame, or differ by a last digit.
+    """
+    headers = completed_headers(shown, series_key)
+    sources = list({header.SOPInstanceUID: header for header in headers}.values())
+    orientation = hd.PlaneOrientationSequence("PATIENT", shown[0].direction)
+    measures = hd.PixelMeasuresSequence(shown[0].spacing_yx_mm, depth_mm)
+    shared = Dataset()
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = orientation, measures
+    for header in sources:
+        header.FrameOfReferenceUID = sources[0].FrameOfReferenceUID
+        if shown[0].frame is not None:
+            header.SharedFunctionalGroupsSequence = [shared]
+            continue
+        header.ImageOrientationPatient = orientation[0].ImageOrientationPatient
+        header.PixelSpacing = measures[0].PixelSpacing
+        header.SliceThickness = measures[0].SliceThickness
+        header.pop("SpacingBetweenSlices", None)
+    return sources
 
 
-def _frames(shown: Sequence[SourceSlice], depth_mm: float) -> dict[str, Any]:
+def _positions(shown: Sequence[SourceSlice]) -> list[hd.PlanePositionSequence] | None:
     """Where the masks lie; told of multi-frame sources alone, of which only some frames count."""
     if shown[0].frame is None:
-        return {}
-    return {
-        "pixel_measures": hd.PixelMeasuresSequence(shown[0].spacing_yx_mm, depth_mm),
-        "plane_orientation": hd.PlaneOrientationSequence("PATIENT", shown[0].direction),
-        "plane_positions": [
-            hd.PlanePositionSequence("PATIENT", stored.position_lps_mm) for stored in shown
-        ],
-    }
+        return None
+    return [hd.PlanePositionSequence("PATIENT", stored.position_lps_mm) for stored in shown]
 
 
 def _masks(
-    placed: Sequence[Placed], touched: Sequence[int], shape_yx: tuple[int, int]
+    placed: Sequence[Placed], shown_at: Mapping[int, int], shape_yx: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """(slice, row, column, segment): 1 in every voxel that a box touches."""
-    shape = (len(touched), *shape_yx, len(placed))
+    at = {index: i for i, index in enumerate(dict.fromkeys(shown_at.values()))}
+    shape = (len(at), *shape_yx, len(placed))
     if np.prod(shape, dtype=np.int64) > _MAX_MASK_BYTES:
         raise SeriesError(Reason.TOO_LARGE, f"masks of {shape} voxels do not fit into 2 GiB")
     masks = np.zeros(shape, dtype=np.uint8)
-    at = {index: i for i, index in enumerate(touched)}
     for segment, item in enumerate(placed):
         for outline in item.outlines:
             (y0, x0), (y1, x1) = outline.lower_yx, outline.upper_yx
             rows = slice(_floor(y0), _ceil(y1))
-            masks[at[outline.index], rows, _floor(x0) : _ceil(x1), segment] = 1
+            masks[at[shown_at[outline.index]], rows, _floor(x0) : _ceil(x1), segment] = 1
     return masks
 
 

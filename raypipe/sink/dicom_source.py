@@ -148,6 +148,18 @@ _PLAIN = {
 """Values that highdicom takes; what is none of them is left empty."""
 
 
+def completed_headers(slices: Sequence[SourceSlice], series_key: str) -> list[Dataset]:
+    """A completed header a slice; frames of one instance share one, as theirs is long.
+
+    Raises:
+        SeriesError: HEADER_UNREADABLE, an instance has no UIDs to refer to it by.
+    """
+    headers = [stored.header() for stored in slices]
+    once = {id(header): header for header in headers}
+    completed = {key: completed_header(header, series_key) for key, header in once.items()}
+    return [completed[id(header)] for header in headers]
+
+
 def completed_header(header: Dataset, series_key: str) -> Dataset:
     """A copy that holds all that a new object has to copy, empty where the source has nothing.
 

@@ -25,7 +25,7 @@ from raypipe.sink.dicom_source import (
     NOT_FOR_DIAGNOSIS,
     Placed,
     SourceSlice,
-    completed_header,
+    completed_headers,
     content_of,
     derived_uid,
     parameters_of,
@@ -38,6 +38,7 @@ from raypipe.sink.schema import Row
 
 SERIES_NUMBER = 9001
 _QUALITATIVE = hd.sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations")
+_LANGUAGE = Coded("121049", "DCM", "Language of Content Item and Descendants")
 _SECTIONS = {"findings": codes.DCM.Finding, "impression": codes.DCM.Impression}
 
 
@@ -59,8 +60,9 @@ def structured_report(
         raise ValueError("a structured report needs a row that is ok and its stored slices")
     placed = place_findings(row, slices)
     key = row["series_key"]
-    shown = dict.fromkeys([p.key.index for p in placed] or [0])
-    headers = {index: completed_header(slices[index].header(), key) for index in shown}
+    shown = list(dict.fromkeys([p.key.index for p in placed] or [0]))
+    completed = completed_headers([slices[index] for index in shown], key)
+    headers = dict(zip(shown, completed, strict=True))
     evidence = list({h.SOPInstanceUID: h for h in headers.values()}.values())
     content = _content(row, placed, slices, headers)
     document = hd.sr.Comprehensive3DSR(
@@ -112,7 +114,15 @@ def _content(
         imaging_measurements=groups or [_nothing_reported(row, algorithm)],
     )
     report[0].ContentSequence.append(_narrative(row))
+    _forget_language(report)
     return report
+
+
+def _forget_language(report: hd.sr.MeasurementReport) -> None:
+    """Take out the language: highdicom says English, a row does not tell what its text is in."""
+    language = concept(_LANGUAGE)
+    items = [item for item in report[0].ContentSequence if item.name != language]
+    report[0].ContentSequence = hd.sr.ContentSequence(items)
 
 
 def _observer(row: Row) -> hd.sr.ObservationContext:

@@ -24,7 +24,7 @@ from raypipe.sink.dicom_source import (
     software_of,
 )
 from raypipe.sink.schema import Row, typed_finding
-from raypipe.types import Finding
+from raypipe.types import Finding, Flag
 
 Resource = dict[str, Any]
 
@@ -159,7 +159,7 @@ def _observation(finding: Finding, row: Row, subject: Subject) -> Resource:
         "valueCodeableConcept": _concept(own.finding_codes(finding.label)),
         "device": _reference(_device_id(row)),
         "note": [{"text": text} for text in (*_sentences_on(finding, row), NOT_FOR_DIAGNOSIS)],
-        "component": _components(finding),
+        "component": _components(finding, Flag.NO_GEOMETRY not in (row["flags"] or ())),
     }
     site = _site(finding)
     if site is not None:
@@ -177,9 +177,10 @@ def _site(finding: Finding) -> Resource | None:
     return _concept(known) if known else None
 
 
-def _components(finding: Finding) -> list[Resource]:
+def _components(finding: Finding, has_scale: bool) -> list[Resource]:
+    """What was measured and named; without a scale a diameter is no length."""
     values = [
-        (own.DIAMETER, finding.diameter_mm, own.MILLIMETRE),
+        (own.DIAMETER, finding.diameter_mm if has_scale else None, own.MILLIMETRE),
         (own.ATTENUATION, finding.mean_hu, own.HOUNSFIELD),
         (own.PROBABILITY, finding.probability, own.NO_UNITS),
         (own.SCORE, finding.score, own.NO_UNITS),

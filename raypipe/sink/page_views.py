@@ -66,15 +66,16 @@ class PageOptions(Settings):
 
 def series_view(row: Row, volume: Volume | None, options: PageOptions) -> View:
     """What the template of a series shows."""
-    findings = [_finding_view(finding) for finding in row.get("findings") or ()]
     flags = [str(flag) for flag in row.get("flags") or ()]
+    has_scale = Flag.NO_GEOMETRY not in flags
+    findings = [_finding_view(f, has_scale=has_scale) for f in row.get("findings") or ()]
     view: View = {
         "key": str(row["series_key"]),
         "status": str(row["status"]),
         "reason": row.get("reason"),
         "reason_words": reason_words(row.get("reason")),
         "message": row.get("message") or "",
-        "facts": _facts(row),
+        "facts": _facts(row, has_scale=has_scale),
         "flags": [{"slug": flag, "words": flag_words(flag)} for flag in flags],
         "findings": findings,
         "report": _report_view(row.get("report"), {f["id"] for f in findings}),
@@ -92,8 +93,8 @@ def series_view(row: Row, volume: Volume | None, options: PageOptions) -> View:
     return view
 
 
-def _facts(row: Row) -> list[tuple[str, str]]:
-    shape, spacing = row.get("shape_zyx"), row.get("spacing_zyx_mm")
+def _facts(row: Row, *, has_scale: bool) -> list[tuple[str, str]]:
+    shape, spacing = row.get("shape_zyx"), row.get("spacing_zyx_mm") if has_scale else None
     thickness = row.get("thickness_mm")
     recorded = row.get("contrast")
     contrast = None if recorded is None else "recorded" if recorded else "not recorded"
@@ -117,7 +118,8 @@ def _facts(row: Row) -> list[tuple[str, str]]:
     return [(name, spaced(str(value))) for name, value in known if value]
 
 
-def _finding_view(finding: Row) -> View:
+def _finding_view(finding: Row, *, has_scale: bool) -> View:
+    """What is shown of a finding; without a scale no size is told."""
     label = str(finding["label"])
     pairs = finding.get("attributes") or ()
     if isinstance(pairs, Mapping):
@@ -128,8 +130,8 @@ def _finding_view(finding: Row) -> View:
         "name": _label_name(label),
         "side": finding.get("side"),
         "level": finding.get("level"),
-        "size_mm": list(finding.get("size_zyx_mm") or ()),
-        "diameter_mm": finding.get("diameter_mm"),
+        "size_mm": list(finding.get("size_zyx_mm") or ()) if has_scale else [],
+        "diameter_mm": finding.get("diameter_mm") if has_scale else None,
         "mean_hu": finding.get("mean_hu"),
         "score": finding.get("score"),
         "probability": finding.get("probability"),

@@ -9,6 +9,7 @@ A row needs series_key and status; whatever else it lacks is left out of its pag
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -44,7 +45,7 @@ def write_pages(
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment()
     paths, entries = [], []
-    names: Counter[str] = Counter()
+    names = {"index.html"}
     for row in rows:
         name = _file_name(str(row["series_key"]), names)
         view = series_view(row, _load(row, load_volume), options)
@@ -84,12 +85,14 @@ def _number(value: float | None, digits: int = 0) -> str:
     return f"{value:.{digits}f}".replace("-", "−")  # noqa: RUF001
 
 
-def _file_name(key: str, taken: Counter[str]) -> str:
-    """A safe file name that no other row of this run has."""
+def _file_name(key: str, taken: set[str]) -> str:
+    """A safe file name that no other row of this run has, also where letters' case is ignored."""
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", key)[:80] or "series"
-    stem = f"{stem}_" if stem == "index" else stem
-    taken[stem] += 1
-    return f"{stem}.html" if taken[stem] == 1 else f"{stem}-{taken[stem]}.html"
+    stem = f"{stem}_" if stem.lower() == "index" else stem
+    names = (f"{stem}{end}.html" for end in chain([""], (f"-{n}" for n in count(2))))
+    name = next(name for name in names if name.lower() not in taken)
+    taken.add(name.lower())
+    return name
 
 
 def _load(row: Row, load_volume: Callable[[Row], Volume | None]) -> Volume | None:

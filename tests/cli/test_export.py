@@ -234,3 +234,14 @@ def test_progress_ends_with_every_series(job: Job, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     summary = exporter.run((), lambda done, total: seen.append((done, total)))
     assert seen[-1] == (4, 4) and summary.written == {Format.FHIR: 3}
+
+
+def test_nothing_of_an_earlier_export_tells_of_another_result(tmp_path: Path) -> None:
+    job = Job(tmp_path)
+    _export(job, tmp_path / "out")
+    assert job.written(tmp_path / "out", "one") == ["fhir.json", "seg.dcm", "sr.dcm"]
+    (listed,) = [r for r in job.indexed.rows if r["series_key"] == job.keys["one"]]
+    rows = [result_row(listed, job.indexed, None)]
+    job.results = write_results(rows, tmp_path / "again", tmp_path / "m")
+    _export(job, tmp_path / "out", "--format", "seg")
+    assert job.written(tmp_path / "out", "one") == ["fhir.json", "sr.dcm"]

@@ -2,11 +2,15 @@
 
 import io
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from raypipe.geometry import Box, Geometry
 from raypipe.sink.dicom_seg import BOX_NOTICE, segmentation
@@ -156,3 +160,107 @@ def test_the_phantoms_lesion_lies_inside_its_segment(cases: dict[str, Case]) -> 
             lower_zyx=tuple(voxels.min(axis=0) + 0.5 - 0.5), upper_zyx=tuple(voxels.max(axis=0) + 1)
         )
         assert box.iou(lesion.box_zyx) > 0.99
+
+
+def _deep(case: Case) -> dict[str, Any]:
+    """The row with a finding that lies on several slices."""
+    finding = dict(case.row["findings"][0])
+    lower, upper = list(finding["box_lower_zyx"]), list(finding["box_upper_zyx"])
+    lower[0], upper[0] = 3.0, 8.0
+    finding |= {"box_lower_zyx": lower, "box_upper_zyx": upper, "key_slice": 5}
+    return {**case.row, "findings": [finding]}
+
+
+def _no_thickness(header: Dataset, number: int) -> None:
+    del header.SliceThickness
+
+
+def _negative_spacing(header: Dataset, number: int) -> None:
+    header.SpacingBetweenSlices = -5
+
+
+def _last_digit(header: Dataset, number: int) -> None:
+    header.ImageOrientationPatient = [1, 0, 0, 0, 1, round(1e-6 * number, 6)]
+
+
+def _own_frame_of_reference(header: Dataset, number: int) -> None:
+    header.FrameOfReferenceUID = f"1.2.3.{number}"
+
+
+@pytest.mark.parametrize(
+    "change", [_no_thickness, _negative_spacing, _last_digit, _own_frame_of_reference]
+)
+def test_headers_of_real_archives_do_not_cost_the_segmentation(
+    cases: dict[str, Case],
+    change: Callable[[Dataset, int], None],
+    tmp_path: Path,
+    dciodvfy_errors: Callable[[Path], list[str]],
+) -> None:
+    case = cases["plain"]
+    slices = source_slices(case.manifest_row)
+    for number, stored in enumerate(slices, start=1):
+        change(stored.header(), number)
+    document = segmentation(_deep(case), slices)
+    assert document.NumberOfFrames == 5
+    measures = document.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (5.0, 5.0)
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(encoded(document))
+    assert dciodvfy_errors(path) == []
+
+
+def test_groups_that_stand_frame_by_frame_are_taken(
+    cases: dict[str, Case], tmp_path: Path, dciodvfy_errors: Callable[[Path], list[str]]
+) -> None:
+    case = cases["enhanced"]
+    slices = source_slices(case.manifest_row)
+    header = slices[0].header()
+    shared = header.SharedFunctionalGroupsSequence[0]
+    del shared.PixelMeasuresSequence[0].SliceThickness
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        for groups in header.PerFrameFunctionalGroupsSequence:
+            groups[name] = shared[name]
+        del shared[name]
+    document = segmentation(_deep(case), slices)
+    sources = [
+        groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        for groups in document.PerFrameFunctionalGroupsSequence
+    ]
+    assert sorted(map(int, sources)) == [4, 5, 6, 7, 8]
+    path = tmp_path / "seg.dcm"
+    path.write_bytes(encoded(document))
+    assert dciodvfy_errors(path) == []
+
+
+def test_of_slices_at_one_position_the_first_is_outlined(cases: dict[str, Case]) -> None:
+    case = cases["plain"]
+    slices = list(source_slices(case.manifest_row))
+    again = Dataset()
+    again.update(slices[4].header())
+    again.SOPInstanceUID = "1.2.3"
+    slices.insert(5, replace(slices[4], header=lambda: again))
+    document = segmentation(_deep(case), slices)
+    assert document.NumberOfFrames == 5
+    named = [str(uids[2]) for uids in hd.seg.segread(
+        io.BytesIO(encoded(document))).get_source_image_uids()]  # fmt: skip
+    assert str(slices[4].header().SOPInstanceUID) in named and "1.2.3" not in named
+
+
+def test_the_header_of_a_long_object_is_copied_once(
+    cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = cases["enhanced"]
+    copied: list[int] = []
+
+    def counted(value: Dataset) -> Dataset:
+        copied.append(id(value))
+        return deepcopy(value)
+
+    monkeypatch.setattr("raypipe.sink.dicom_source.deepcopy", counted)
+    slices = source_slices(case.manifest_row)
+    row = _deep(case)
+    row["findings"] *= 2
+    row["findings"][1] = {**row["findings"][1], "finding_id": "F2", "key_slice": 6}
+    segmentation(row, slices)
+    structured_report(row, slices)
+    assert copied == [id(slices[0].header())] * 2

@@ -175,3 +175,11 @@ def test_an_independent_validator_finds_no_errors(
     for row in (case.row, result_row(case.manifest_row, case.indexed, None)):
         path.write_bytes(encoded(structured_report(row, source_slices(case.manifest_row))))
         assert dciodvfy_errors(path) == []
+
+
+def test_no_language_is_claimed_for_text_of_any(cases: dict[str, Case]) -> None:
+    case = cases["plain"]
+    report = {**case.row["report"], "technique": "CT des Thorax."}
+    document = structured_report({**case.row, "report": report}, source_slices(case.manifest_row))
+    assert "CT des Thorax." in str(document)
+    assert "Language" not in str(document) and "English" not in str(document)

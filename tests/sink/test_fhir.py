@@ -114,3 +114,10 @@ def test_ids_are_the_same_every_time_and_end_within_64_characters(case: Case) ->
 def test_a_rejected_row_is_refused(cases: dict[str, Case]) -> None:
     with pytest.raises(ValueError, match="not rejected"):
         fhir_bundle({**cases["plain"].row, "status": "rejected"}, SUBJECT)
+
+
+def test_without_a_scale_no_length_is_told(cases: dict[str, Case]) -> None:
+    row = {**cases["plain"].row, "flags": ["no_geometry", "no_hu", "single_slice"]}
+    bundle = fhir_bundle(row, Subject())
+    Bundle.model_validate(bundle)
+    assert _of(bundle, "Observation") and '"mm"' not in json.dumps(bundle)

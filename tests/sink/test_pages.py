@@ -244,3 +244,18 @@ def test_a_picture_without_hu_or_geometry(tmp_path: Path) -> None:
 def test_every_flag_and_reason_has_words() -> None:
     assert set(FLAG_WORDS) == set(Flag)
     assert set(REASON_WORDS) == set(Reason)
+
+
+def test_without_a_scale_no_length_is_told(tmp_path: Path) -> None:
+    picture = _row(flags=["no_geometry", "no_hu", "single_slice"], thickness_mm=None)
+    page, _ = _read(write_pages([picture], lambda row: _volume(), tmp_path, SMALL)[1])
+    told = page.text[page.text.index("1 finding") :]
+    assert "12.0" not in told and "8 \u00d7" not in told and "Diameter mm" in told
+    assert "4, 2, 2 mm" not in page.text
+
+
+def test_no_page_takes_the_place_of_another(tmp_path: Path) -> None:
+    keys = ("a/b", "a_b-2", "a_b", "A_B", "INDEX")
+    paths = write_pages([_row(key) for key in keys], lambda row: None, tmp_path, SMALL)
+    assert len({path.name.lower() for path in paths}) == len(keys) + 1
+    assert [_read(path)[0].text.count(key) > 0 for path, key in zip(paths[1:], keys, strict=True)]

@@ -58,3 +58,28 @@ def test_many_findings_go_onto_further_pages(row: dict[str, Any]) -> None:
 def test_a_series_without_a_report_has_no_pdf(row: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no report"):
         report_pdf(row | {"report": None, "status": "rejected"})
+
+
+def test_without_a_scale_no_length_is_told(row: dict[str, Any]) -> None:
+    assert "mm" in texts(report_pdf(row | {"report": row["report"] | {"findings": []}}))
+    row |= {"flags": ["no_geometry"], "report": row["report"] | {"findings": []}}
+    assert "mm" not in texts(report_pdf(row)).replace("numberdiffers", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "face"),
+    [
+        ("Übergröße ñ €", b"/Helvetica"),
+        ("guzek płucny ≥ 5 mm", b"+DejaVuSans"),
+        ("Узелок в лёгком", b"+DejaVuSans"),
+        ("肺结节", b"/STSong-Light"),
+        ("肺の結節", b"/HeiseiKakuGo-W5"),
+        ("폐 결절", b"/HYSMyeongJo-Medium"),
+    ],
+)
+def test_every_alphabet_is_set_in_a_face_that_has_it(
+    row: dict[str, Any], text: str, face: bytes
+) -> None:
+    row["report"] = row["report"] | {"technique": text}
+    content = report_pdf(row)
+    assert face in content and content == report_pdf(row)
