@@ -174,18 +174,14 @@ def read_manifest(
     return pa.concat_tables([read_parquet(filesystem.cat_file(part), columns) for part in parts])
 
 
-def count_rows(uri: str, storage: StorageConfig, limit: int | None = None) -> int:
-    """How many rows a manifest has, at most `limit`, from the ends of its files alone.
+def series_keys(uri: str, storage: StorageConfig, limit: int | None = None) -> set[str]:
+    """The keys of a manifest's series, or of the first `limit` by key.
 
     Raises:
         ConfigError: there is no manifest.
     """
-    filesystem, parts = _parts(uri, storage)
-    total = 0
-    for part in parts:
-        with filesystem.open(part) as file:
-            total += pq.read_metadata(file).num_rows
-    return total if limit is None else min(total, limit)
+    keys = read_manifest(uri, storage, ["series_key"])["series_key"].to_pylist()
+    return set(keys) if limit is None else set(sorted(keys)[:limit])
 
 
 def first_row(uri: str, storage: StorageConfig) -> Row:

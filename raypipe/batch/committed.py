@@ -1,10 +1,11 @@
 """Counts over the rows that are in an output folder; every file is read once.
 
-In: an output folder. Out: what was not there before, and totals. Does not know: runs, Ray.
+In: an output folder, and the series of a run. Out: what was not there before, and totals.
+Does not know: Ray.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from raypipe.batch.output import ID_COLUMN, Output
@@ -20,10 +21,12 @@ class Committed:
 
     Args:
         output: the folder.
+        wanted: series that count; rows of others, which have left the archive or lie behind
+            `--limit`, are no part of what is to be done.
     """
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
+    def __init__(self, output: Output, wanted: Set[str]) -> None:
+        self._output, self._wanted = output, wanted
         self._of_file: dict[str, Counter[_Ending]] = {}
         self._known: dict[frozenset[tuple[_Ending, int]], Counter[_Ending]] = {}
         self._endings: Counter[_Ending] = Counter()
@@ -41,7 +44,7 @@ class Committed:
             table = self._output.read_rows(file, _COLUMNS) if file not in self._of_file else None
             if table is not None:
                 # only counts are kept, and equal ones once: an archive may have millions of rows
-                rows = table.to_pylist()
+                rows = [row for row in table.to_pylist() if row[ID_COLUMN] in self._wanted]
                 counts = Counter(
                     (row["status"], row["reason"], row.get("attempts") or 1) for row in rows
                 )

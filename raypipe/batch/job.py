@@ -21,7 +21,7 @@ from ray.data._internal.execution.backpressure_policy import (
 from ray.data.checkpoint import CheckpointConfig
 
 from raypipe.archive.index import IndexSummary, build_index
-from raypipe.archive.manifest import count_rows, part_files, read_manifest
+from raypipe.archive.manifest import part_files, read_manifest, series_keys
 from raypipe.archive.storage import absolute, filesystem_for
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.cluster import start_ray, told_by_worker
@@ -101,7 +101,7 @@ class Job:
         """What `run` would do; needs an index, changes nothing."""
         rows = self._manifest_rows([ID_COLUMN, "status", "instances"]).to_pylist()
         statuses = [row["status"] for row in rows]
-        committed = Committed(self.output)
+        committed = Committed(self.output, {row[ID_COLUMN] for row in rows})
         committed.poll()
         return Plan(
             manifest=self._manifest_uri(),
@@ -140,17 +140,26 @@ class Job:
         if mended:
             log.event("mended", **mended)
         self._write_record()
-        total = count_rows(self._manifest_uri(), self._config.archive.storage, self._limit)
+        wanted = series_keys(self._manifest_uri(), self._config.archive.storage, self._limit)
         start_ray(self._config.run)
         started_at, started = datetime.now(UTC), time.perf_counter()
-        watched = Watched(self.output, run_id, total, self._config.run, self._clock)
+        watched = Watched(self.output, run_id, wanted, self._config.run, self._clock)
         self._execute(Monitor(watched, log, on_progress))
-        columns = ["status", "reason", "flags", "findings", "report", "timings", "attempts"]
+        columns = [
+            ID_COLUMN,
+            "status",
+            "reason",
+            "attempts",
+            "flags",
+            "findings",
+            "report",
+            "timings",
+        ]
         summary = summarize(
             self.output.iterate_rows(columns),
             started_at=started_at,
             wall_s=time.perf_counter() - started,
-            in_manifest=total,
+            wanted=wanted,
             run=self._config.run,
         )
         self.output.write_text("run.json", summary.model_dump_json(indent=2) + "\n")

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,14 +43,14 @@ class Watched:
     Args:
         output: where its rows go.
         run_id: its name.
-        total: series that it is to end with.
+        wanted: keys of the series that it is to end with.
         run: limits, pools and hours.
         clock: tells the hour.
     """
 
     output: Output
     run_id: str
-    total: int
+    wanted: Set[str]
     run: RunConfig
     clock: Clock
 
@@ -68,7 +68,7 @@ class Monitor:
         self, watched: Watched, log: RunLog, on_progress: Callable[[Progress], None]
     ) -> None:
         self._of, self._log, self._on_progress = watched, log, on_progress
-        self._committed = Committed(watched.output)
+        self._committed = Committed(watched.output, watched.wanted)
         self._committed.poll()
         self._done_before = self._committed.done
         self._failed_before = self._committed.statuses[Status.FAILED]
@@ -86,7 +86,7 @@ class Monitor:
         return self._stopped
 
     def __enter__(self) -> "Monitor":
-        self._log.event("run_started", total=self._of.total, done_before=self._done_before)
+        self._log.event("run_started", total=len(self._of.wanted), done_before=self._done_before)
         self._look()
         ExecutorWatch.on_step = self.step
         self._thread.start()
@@ -131,7 +131,7 @@ class Monitor:
                 self._log.event("series_ended", **row)
         self._tell_pause()
         self._stop_early()
-        metrics.show(metrics.LEFT, self._of.total - self._committed.done)
+        metrics.show(metrics.LEFT, len(self._of.wanted) - self._committed.done)
         for stage, state in self._latest().items():
             metrics.show(metrics.QUEUE, state.queue, stage=stage)
             if state.busy is not None:
@@ -182,7 +182,7 @@ class Monitor:
     def _progress(self) -> Progress:
         return Progress(
             done=self._committed.done,
-            total=self._of.total,
+            total=len(self._of.wanted),
             done_before=self._done_before,
             status_counts=dict(self._committed.statuses),
             elapsed_s=time.perf_counter() - self._started,
@@ -198,7 +198,7 @@ class Monitor:
             message=message,
             started_at=self._started_at,
             updated_at=datetime.now(UTC),
-            total=self._of.total,
+            total=len(self._of.wanted),
             done_before=self._done_before,
             done=self._committed.done,
             busy=self.busy(),

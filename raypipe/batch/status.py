@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from raypipe.archive.manifest import count_rows
+from raypipe.archive.manifest import series_keys
 from raypipe.archive.storage import StorageConfig
 from raypipe.batch.attempts import Attempts
 from raypipe.batch.committed import Committed
@@ -53,17 +53,16 @@ def run_status(output: Output, storage: StorageConfig, now: datetime | None = No
         ConfigError: the folder holds no job.
     """
     job = output.read_job()
-    total = count_rows(job["manifest"], storage, job.get("limit"))
-    committed = Committed(output)
+    wanted = series_keys(job["manifest"], storage, job.get("limit"))
+    committed = Committed(output, wanted)
     committed.poll()
     told = output.read_text(PROGRESS_FILE)
     record = None if told is None else ProgressRecord.model_validate_json(told)
-    left = max(0, total - committed.done)
     known = RunStatus(
         state="unknown",
-        total=total,
+        total=len(wanted),
         done=committed.done,
-        left=left,
+        left=len(wanted) - committed.done,
         status_counts=dict(committed.statuses.most_common()),
         failed_by_reason=dict(committed.failures.most_common()),
         rejected_by_reason=dict((committed.reasons - committed.failures).most_common()),

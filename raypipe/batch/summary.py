@@ -5,7 +5,7 @@ Does not know: how it is shown.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from typing import Any
 
@@ -57,10 +57,10 @@ class RunSummary(Settings):
 class _Tally:
     """Running counts over result rows, so that no more than one file is in memory."""
 
-    def __init__(self, started_at: datetime) -> None:
-        self._started_at = started_at
+    def __init__(self, started_at: datetime, wanted: Set[str]) -> None:
+        self._started_at, self._wanted = started_at, wanted
         self.rows = self.own = self.findings = self.needs_review = self.tokens = 0
-        self.begun_again = 0
+        self.begun_again = self.wanted_rows = 0
         self.statuses: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.flags: Counter[str] = Counter()
@@ -68,6 +68,7 @@ class _Tally:
 
     def add(self, row: Mapping[str, Any]) -> None:
         self.rows += 1
+        self.wanted_rows += row["series_key"] in self._wanted
         self.statuses[row["status"]] += 1
         if row["status"] != Status.OK:
             self.reasons[row["reason"]] += 1
@@ -88,20 +89,21 @@ def summarize(
     *,
     started_at: datetime,
     wall_s: float,
-    in_manifest: int,
+    wanted: Set[str],
     run: RunConfig,
 ) -> RunSummary:
     """Sum up an output folder after a run.
 
     Args:
-        rows: all result rows of the folder (columns status, reason, attempts, flags, findings,
-            report, timings).
+        rows: all result rows of the folder (columns series_key, status, reason, attempts, flags,
+            findings, report, timings).
         started_at: when this run began; rows finished later are its own.
         wall_s: how long it took.
-        in_manifest: series of the manifest, or of the part that `--limit` chose.
+        wanted: series of the manifest, or of the part that `--limit` chose; rows of others may
+            be left from before.
         run: pools and price.
     """
-    tally = _Tally(started_at)
+    tally = _Tally(started_at, wanted)
     for row in rows:
         tally.add(row)
     per_hour = tally.own / wall_s * 3600.0 if wall_s > 0 else 0.0
@@ -110,10 +112,10 @@ def summarize(
     return RunSummary(
         started_at=started_at,
         wall_s=wall_s,
-        series_in_manifest=in_manifest,
+        series_in_manifest=len(wanted),
         series_done_before=tally.rows - tally.own,
         series_done=tally.own,
-        series_left=max(0, in_manifest - tally.rows),
+        series_left=len(wanted) - tally.wanted_rows,
         status_counts=dict(tally.statuses.most_common()),
         reason_counts=dict(tally.reasons.most_common()),
         flag_counts=dict(tally.flags.most_common()),

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 from pydantic import Field
 
-from raypipe.archive.manifest import read_manifest
+from raypipe.archive.manifest import series_keys
 from raypipe.archive.storage import StorageConfig
 from raypipe.batch.output import ID_COLUMN, PENDING, Output, stem
 from raypipe.settings import Settings
@@ -91,12 +91,13 @@ def verify(output: Output, storage: StorageConfig) -> Audit:
 def _wanted(output: Output, storage: StorageConfig) -> set[str]:
     """The series that the last run was asked for."""
     job = output.read_job()
-    keys = sorted(read_manifest(job["manifest"], storage, [ID_COLUMN])[ID_COLUMN].to_pylist())
-    rows = {str(key) for key in keys[: job.get("limit")]}
-    if job.get("limit") is not None:
+    manifest, limit = job["manifest"], job.get("limit")
+    wanted = series_keys(manifest, storage, limit)
+    if limit is not None:
         # rows of an earlier run with a larger part are no orphans
-        rows |= set(keys) & set(_ids(output, output.checkpoint_files()))
-    return rows
+        done = _ids(output, output.checkpoint_files())
+        wanted |= series_keys(manifest, storage).intersection(done)
+    return wanted
 
 
 def _checked(output: Output, file: str) -> tuple[pa.Table | None, str]:

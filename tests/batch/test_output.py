@@ -49,7 +49,7 @@ def _keys(output: Output, folder: str) -> list[str]:
 def test_committed_rows_are_counted_and_each_file_is_read_once(
     output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    committed = Committed(output)
+    committed = Committed(output, set("abcd"))
     assert [row["series_key"] for row in committed.poll()] == ["a", "b", "d", "c"]
     assert committed.statuses == {"ok": 1, "failed": 2, "rejected": 1}
     assert committed.failures == {"engine_failed": 1, "source_missing": 1}
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_whole_holds_nothing_yet(output: Output) -> None:
     """Ray Data writes result files in place: a kill leaves half of one behind."""
     whole = Path(output.path) / "results" / "one.parquet"
     (whole.parent / "cut.parquet").write_bytes(whole.read_bytes()[:40])
-    committed = Committed(output)
+    committed = Committed(output, set("abcd"))
     committed.poll()
     assert committed.statuses == {"ok": 1, "failed": 2, "rejected": 1}
     assert sorted(row["series_key"] for row in output.iterate_rows()) == ["a", "b", "c", "d"]

@@ -52,6 +52,12 @@ def test_counts_come_from_the_rows(output: Output) -> None:
     assert (status.attempts, status.in_flight, status.eta_s) == (6, 0, None)
 
 
+def test_series_that_left_the_archive_do_not_count(output: Output) -> None:
+    write_rows(output, "x_3", "z")
+    status = run_status(output, StorageConfig())
+    assert (status.total, status.done, status.left) == (8, 4, 4)
+
+
 def test_a_run_at_work_has_a_speed_and_an_end(output: Output) -> None:
     _told(output, "running", 5.9)
     attempts = Attempts(output.uri, StorageConfig())
