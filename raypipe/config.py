@@ -62,11 +62,7 @@ class ActorPool(Settings):
     batch_series: int = Field(
         1, ge=1, description="Series that one call works on; rows are committed in this number."
     )
-    concurrent_batches: int = Field(
-        1,
-        ge=1,
-        description="Calls that one actor works on at a time.",
-    )
+    concurrent_batches: int = Field(1, ge=1, description="Calls that one actor works on at a time.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -285,10 +281,18 @@ def _place(error: yaml.YAMLError) -> str:
 def _explain(error: Any) -> str:
     """What is wrong with a value; a secret is not repeated."""
     if error["type"] == "extra_forbidden":
-        return "unknown key; `raypipe run --print-config` lists the known ones"
+        return "unknown key; the same command with --print-config lists the known ones"
     if error["type"] == "missing":
-        name = error["loc"][-1]
-        return f"is needed: --{name} {str(name).upper()}, or the key in the YAML file"
+        *sections, name = error["loc"]
+        option = "--set" if sections else f"--{name} {name.upper()}"
+        return f"is needed: {option}, or the key in the YAML file"
     if error["loc"] and error["loc"][-1] in _SECRETS:
         return f"{error['msg']}; put the value in quotes"
-    return f"{error['msg']} (got {error['input']!r})"
+    return f"{error['msg']} (got {_masked(error['input'])!r})"
+
+
+def _masked(value: Any) -> Any:
+    """A value without the secrets in it."""
+    if not isinstance(value, dict):
+        return [_masked(v) for v in value] if isinstance(value, list) else value
+    return {k: "***" if k in _SECRETS else _masked(v) for k, v in value.items()}

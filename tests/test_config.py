@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from raypipe.config import RaypipeConfig, load_config
+from raypipe.config import RaypipeConfig, load_config, load_settings
 from raypipe.errors import ConfigError
+from raypipe.serve.config import ServeConfig
 
 CONFIGS = sorted(
     path
@@ -68,6 +69,18 @@ def test_no_error_repeats_a_secret(key: str, tmp_path: Path) -> None:
     for error in (told, of_file):
         shown = "".join(traceback.format_exception(error.value))
         assert key not in shown
+
+
+def test_an_error_of_a_section_repeats_no_secret_in_it() -> None:
+    told = ["http.host=0.0.0.0", "pipeline.index.hash_key=S3cret", "pipeline.run.currency=EUR"]
+    with pytest.raises(ConfigError, match=r"http\.host 0\.0\.0\.0.*EUR") as error:
+        load_settings(ServeConfig, None, told)
+    assert "S3cret" not in str(error.value)
+
+
+def test_what_is_missing_within_a_section_is_no_option() -> None:
+    with pytest.raises(ConfigError, match=r"auth\.oidc\.jwks: is needed: --set, or"):
+        load_settings(ServeConfig, None, ["auth.oidc={issuer: a, audience: b}"])
 
 
 def test_result_hash_follows_results_not_resources() -> None:

@@ -145,18 +145,9 @@ class Job:
         started_at, started = datetime.now(UTC), time.perf_counter()
         watched = Watched(self.output, run_id, wanted, self._config.run, self._clock)
         self._execute(Monitor(watched, log, on_progress))
-        columns = [
-            ID_COLUMN,
-            "status",
-            "reason",
-            "attempts",
-            "flags",
-            "findings",
-            "report",
-            "timings",
-        ]
+        columns = ["status", "reason", "attempts", "flags", "findings", "report", "timings"]
         summary = summarize(
-            self.output.iterate_rows(columns),
+            self.output.iterate_rows([ID_COLUMN, *columns]),
             started_at=started_at,
             wall_s=time.perf_counter() - started,
             wanted=wanted,

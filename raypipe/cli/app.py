@@ -27,6 +27,9 @@ from raypipe.cli import (
 )
 from raypipe.errors import RaypipeError
 
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+
 app = typer.Typer(
     name="raypipe",
     help="Detect and describe abnormalities in CT archives, on Ray and vLLM.\n\n"
@@ -77,6 +80,7 @@ def main() -> None:
     except RaypipeError as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.secho("interrupted; the same command goes on where it stopped", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            typer.secho("interrupted; the same command goes on where it stopped", err=True)
+        raise

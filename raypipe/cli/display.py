@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from raypipe.types import Flag
+
 if TYPE_CHECKING:
     from raypipe.archive.index import IndexSummary
     from raypipe.batch.job import Plan
@@ -199,7 +201,8 @@ def _show_row(console: Console, row: Mapping[str, Any]) -> None:
         lines.append("flags " + ", ".join(row["flags"]))
     console.print(Panel("\n".join(lines), title=row["series_key"], title_align="left"))
     if row["findings"]:
-        console.print(_findings_table(row["findings"]))
+        has_scale = Flag.NO_GEOMETRY not in (row["flags"] or ())
+        console.print(_findings_table(row["findings"], has_scale=has_scale))
     report = row["report"]
     if report:
         text = f"[bold]Technique[/]\n{report['technique']}\n"
@@ -211,7 +214,8 @@ def _show_row(console: Console, row: Mapping[str, Any]) -> None:
         console.print(Panel(text.rstrip(), title="report", subtitle=report["model"]))
 
 
-def _findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
+def _findings_table(findings: Sequence[Mapping[str, Any]], *, has_scale: bool) -> Table:
+    """One line a finding; without a scale no size is told."""
     table = Table()
     for name in ("id", "label", "side", "level", "mm", "mean HU", "score", "slice"):
         table.add_column(name)
@@ -221,7 +225,7 @@ def _findings_table(findings: Sequence[Mapping[str, Any]]) -> Table:
             f["label"],
             f["side"] or "",
             f["level"] or "",
-            f"{f['diameter_mm']:.1f}",
+            f"{f['diameter_mm']:.1f}" if has_scale else "",
             "" if f["mean_hu"] is None else f"{f['mean_hu']:.0f}",
             f"{f['score']:.2f}",
             str(f["key_slice"]),

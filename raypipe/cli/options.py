@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ Pixels = Annotated[int, typer.Option(min=16, help="Rows and columns of a slice."
 FigureFile = Annotated[
     Path | None, typer.Option("--figure", help="Draw the result (.png, .pdf, .svg).")
 ]
+
+
+def setting(key: str, value: str) -> str:
+    """An option of its own as --set takes it; the value stays the text that it is."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ In: arguments. Out: progress, a table. Does not know: how anything is trained.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from raypipe.cli.options import Overrides
+from raypipe.cli.options import Overrides, setting
 
 if TYPE_CHECKING:
     from raypipe.settings import Settings
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Train on Ray: several workers, restarts, checkpoints. The same command goes on from the "
-    "last checkpoint in OUTPUT/NAME; another --output or name starts anew.",
+    "last checkpoint in OUTPUT/NAME; another --output or name starts anew. (`prefix` trains in one "
+    "process and starts anew each time; only its cases are kept.)",
 )
 
 Yaml = Annotated[
@@ -116,7 +118,7 @@ def slices(
     """
     from raypipe.train.slices_config import TrainSlicesConfig
 
-    given = [*(overrides or ()), *([f"data={data}"] if data is not None else [])]
+    given = [*(overrides or ()), *([setting("data", data)] if data is not None else [])]
     told = _settings(TrainSlicesConfig, config, output, given)
     if print_config:
         _print(told)
@@ -184,8 +186,10 @@ def reporter(
     with _training(told.output, told.name, told.steps):
         result = train_reporter(told)
     _table(f"adapter: {result.adapter} ({result.weights_hash})", result.metrics)
-    name = result.adapter_id
-    typer.echo(f"--set report.adapter={name} --set report.adapters.{name}={result.adapter}")
+    typer.echo(
+        f"--set '{setting('report.adapter', result.adapter_id)}' --set 'report.adapters="
+        f"{json.dumps({result.adapter_id: result.adapter}, ensure_ascii=False)}'"
+    )
 
 
 @app.command("annotations")
@@ -234,7 +238,7 @@ def _settings(
     """
     from raypipe.config import load_settings
 
-    given = [*(overrides or ()), *([f"output={output}"] if output is not None else [])]
+    given = [*(overrides or ()), *([setting("output", output)] if output is not None else [])]
     return load_settings(kind, path, given)
 
 

@@ -10,7 +10,9 @@ names are left out.
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +20,7 @@ from pydantic import Field
 
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import Row, read_manifest
+from raypipe.archive.storage import MEMBER_MARK
 from raypipe.config import RaypipeConfig
 from raypipe.errors import ConfigError, Status
 from raypipe.geometry import Box, Geometry, box_around
@@ -68,8 +71,8 @@ def annotated_store(
     """Write TARGET/train and TARGET/validation.
 
     Raises:
-        ConfigError: an annotation names no series of the archive, lies outside its series, or no
-            annotated series could be read.
+        ConfigError: an annotation names no series of the archive or lies outside its series, or
+            no annotated series of a part could be read.
     """
     settings = settings or RaypipeConfig()
     with tempfile.TemporaryDirectory() as manifest:
@@ -78,21 +81,31 @@ def annotated_store(
         rows = read_manifest(manifest, storage).to_pylist()
     told = _by_series(annotations, rows)
     held = _held_out([rows[i] for i in told], config)
-    rejected: dict[str, int] = {}
+    rejected: Counter[str] = Counter()
     made: dict[str, int] = {}
     for part in ("train", "validation"):
         mine = {i: own for i, own in told.items() if (_study(rows[i]) in held) == (part != "train")}
         if not mine:
             continue
-        samples = _samples(rows, mine, config, settings, rejected)
-        store = write_store(Path(target) / part, samples, settings.preprocess.fingerprint)
+        lost: Counter[str] = Counter()
+        samples = _samples(rows, mine, config, settings, lost)
+        first = next(samples, None)
+        if first is None:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(lost.items()))
+            raise ConfigError(
+                f"annotations: no series for {part} could be read ({reasons}); annotate others, or "
+                "part them by another seed"
+            )
+        every = chain([first], samples)
+        store = write_store(Path(target) / part, every, settings.preprocess.fingerprint)
         made[part] = len(store)
+        rejected += lost
     labels = [a.label for own in told.values() for a in own if a.label]
     return AnnotatedSummary(
         train_store=str(Path(target) / "train"),
         validation_store=str(Path(target) / "validation") if "validation" in made else None,
         series=len(told) - sum(rejected.values()),
-        rejected=rejected,
+        rejected=dict(rejected),
         lesions={label: labels.count(label) for label in sorted(set(labels))},
         train_slices=made.get("train", 0),
         validation_slices=made.get("validation", 0),
@@ -106,7 +119,7 @@ def _by_series(
     keys = {row["series_key"]: i for i, row in enumerate(rows)}
     files: dict[str, set[int]] = {}
     for i, row in enumerate(rows):
-        for instance in row["instances"]:
+        for instance in (*row["instances"], *row["repeated"]):
             for name in _names(instance["uri"], row["source"]):
                 files.setdefault(name, set()).add(i)
     found: dict[int, list[Annotation]] = {}
@@ -129,8 +142,8 @@ def _by_series(
 
 def _names(uri: str, source: str) -> set[str]:
     """What a user may call a file: its address, its path inside the archive, its last part."""
-    inside = uri.removeprefix(source).strip("/")
-    return {uri.strip("/"), uri, inside, PurePosixPath(inside).name}
+    inside = uri.removeprefix(source).removeprefix(MEMBER_MARK).strip("/")
+    return {uri.strip("/"), uri, inside, PurePosixPath(uri).name}
 
 
 def _study(row: Row) -> str:
@@ -155,7 +168,7 @@ def _samples(
     told: dict[int, list[Annotation]],
     config: AnnotatedStoreConfig,
     settings: RaypipeConfig,
-    rejected: dict[str, int],
+    rejected: Counter[str],
 ) -> Iterator[SliceSample]:
     """The kept slices of annotated series; counts the reasons of those that cannot be read."""
     load, prepare = Load(settings), Prepare(settings)
@@ -163,7 +176,7 @@ def _samples(
         row = prepare(load(rows[i]))
         if row["status"] != Status.OK.value:
             log.info("%s: %s", annotations[0].where, row["reason"])
-            rejected[row["reason"]] = rejected.get(row["reason"], 0) + 1
+            rejected[row["reason"]] += 1
             continue
         every = annotated_samples(row["model_input"], geometry_of(row), annotations, series=i)
         yield from _kept(every, config, np.random.default_rng([config.seed, i]))
@@ -191,7 +204,17 @@ def annotated_samples(
         volume: the grid that voxel boxes count on.
         annotations: of this series.
         series: its number.
+
+    Raises:
+        ConfigError: an annotation lies outside the series, or speaks of a picture and the series
+            has several slices.
     """
+    for a in annotations:
+        if a.picture and volume.shape_zyx[0] > 1:
+            raise ConfigError(
+                f"{a.where}: COCO boxes are drawn on pictures, but {a.file!r} belongs to a series "
+                f"of {volume.shape_zyx[0]} slices; give its lesions as Parquet, where boxes have z"
+            )
     lesions = [
         (box_on_grid(a, volume, model_input.geometry), a)
         for a in annotations

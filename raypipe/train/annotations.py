@@ -11,7 +11,8 @@ Parquet, one row a lesion; column names are those of raypipe's results:
     attributes                  optional: "density=fluid;margin=smooth", a map, or name-value pairs
 
 COCO JSON, for pictures: `bbox` is x, y, width, height in pixels; the category's name is the label;
-a picture without annotations is normal.
+a picture without annotations is normal. Of `attributes` only text counts: numbers and true or false
+are flags of the program that drew the boxes.
 """
 
 import difflib
@@ -53,6 +54,7 @@ class Annotation:
         corners_23: lower and upper corner: z, y, x in voxels, or L, P, S in mm.
         attributes: attribute -> value.
         size_yx: rows and columns of the picture, where the file tells them.
+        picture: whether it speaks of a single picture, so that its series has one slice.
     """
 
     where: str
@@ -63,6 +65,7 @@ class Annotation:
     corners_23: NDArray[np.float64] | None = None
     attributes: dict[str, str] = field(default_factory=dict)
     size_yx: tuple[int, int] | None = None
+    picture: bool = False
 
 
 def read_annotations(path: str | Path, graph: KnowledgeGraph) -> list[Annotation]:
@@ -146,9 +149,11 @@ def _corner(where: str, name: str, value: Any) -> NDArray[np.float64]:
 
 
 def _attributes(where: str, value: Any) -> dict[str, str]:
-    """From text "a=b;c=d", pairs of a map, or a list of {name, value}."""
+    """From text "a=b;c=d", a struct, pairs of a map, or a list of {name, value}."""
     if value is None:
         return {}
+    if isinstance(value, dict):  # a struct has every field in every row
+        value = [(name, of) for name, of in value.items() if of is not None]
     parts = [p.split("=", 1) for p in value.split(";") if p] if isinstance(value, str) else value
     try:
         pairs = [(p["name"], p["value"]) if isinstance(p, dict) else (p[0], p[1]) for p in parts]
@@ -162,17 +167,17 @@ def _attributes(where: str, value: Any) -> dict[str, str]:
 
 def _coco(source: Path) -> list[Annotation]:
     try:
-        told = json.loads(source.read_text(encoding="utf-8"))
+        told = json.loads(source.read_bytes())
         images = {image["id"]: image for image in told["images"]}
         labels = {category["id"]: str(category["name"]) for category in told["categories"]}
-        rows = told["annotations"]
+        rows = [dict(row) for row in told["annotations"]]
         files = {key: str(image["file_name"]) for key, image in images.items()}
+        sizes = {key: _size(image) for key, image in images.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"annotations: {source} is no COCO JSON ({type(error).__name__}: {error}); it needs "
             "images (id, file_name), categories (id, name) and annotations"
         ) from error
-    sizes = {key: _size(image) for key, image in images.items()}
     found, with_lesion = [], set()
     for i, row in enumerate(rows):
         where = f"{source.name}, annotation {row.get('id', i)}"
@@ -180,11 +185,13 @@ def _coco(source: Path) -> list[Annotation]:
             if row.get(name) not in known:
                 raise ConfigError(f"{where}: {name} {row.get(name)!r} is not among the file's own")
         try:
-            x, y, width, height = (float(v) for v in row.get("bbox"))
-        except (TypeError, ValueError) as error:
+            x, y, width, height = box = [float(v) for v in row["bbox"]]
+        except (KeyError, TypeError, ValueError):
+            box = [np.nan]
+        if not np.isfinite(box).all():
             raise ConfigError(
                 f"{where}: bbox is x, y, width, height in pixels, not {row.get('bbox')!r}"
-            ) from error
+            )
         with_lesion.add(row["image_id"])
         found.append(
             Annotation(
@@ -192,20 +199,26 @@ def _coco(source: Path) -> list[Annotation]:
                 file=files[row["image_id"]],
                 label=labels[row["category_id"]],
                 corners_23=np.array([(0.0, y, x), (1.0, y + height, x + width)]),
-                attributes=_attributes(where, list((row.get("attributes") or {}).items())),
+                attributes=_attributes(where, _without_flags(row.get("attributes"))),
                 size_yx=sizes[row["image_id"]],
+                picture=True,
             )
         )
     for key in images.keys() - with_lesion:
         where = f"{source.name}, image {key}"
-        found.append(Annotation(where=where, file=files[key], size_yx=sizes[key]))
+        found.append(Annotation(where=where, file=files[key], size_yx=sizes[key], picture=True))
     return found
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    return (
-        (int(image["height"]), int(image["width"])) if {"height", "width"} <= set(image) else None
-    )
+    height, width = image.get("height"), image.get("width")
+    return None if height is None or width is None else (int(height), int(width))
+
+
+def _without_flags(attributes: Any) -> Any:
+    if not isinstance(attributes, dict):
+        return attributes
+    return {name: of for name, of in attributes.items() if isinstance(of, str)}
 
 
 def _check(annotation: Annotation, graph: KnowledgeGraph) -> None:

@@ -20,6 +20,7 @@ from raypipe.train.ray_host import (
     absolute,
     absolute_weights,
     copy_to,
+    data_folder,
     make_trainer,
     own_place,
     report_checkpoint,
@@ -48,16 +49,19 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
     A run whose folder holds a checkpoint goes on from it. Needs a running Ray, or starts one.
 
     Raises:
+        ConfigError: a data set would lie on S3.
         ray.train.TrainingFailedError: a worker failed more often than max_failures.
     """
     from ray.train import CheckpointConfig
 
-    train_store = _ready(store_folders(config)[0], config.data)
-    validation_store = _ready(store_folders(config)[1], config.validation)
+    folders = store_folders(config)
+    train_store = _ready(folders[0], config.data)
+    validation_store = _ready(folders[1], config.validation)
     told = config.model_copy(  # a worker may have another working folder
         update={
             "store": train_store,
             "validation_store": validation_store,
+            "output": absolute(config.output),
             "init": absolute_weights(config.init),
         }
     )
@@ -81,10 +85,9 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
 
 def store_folders(config: TrainDetectorConfig) -> tuple[str, str]:
     """Where the training and the validation slices lie."""
-    own = f"{absolute(config.output)}/{config.name}"
     return (
-        absolute(config.store or f"{own}/data"),
-        absolute(config.validation_store or f"{own}/validation"),
+        data_folder(config, "store", config.store, "data"),
+        data_folder(config, "validation_store", config.validation_store, "validation"),
     )
 
 

@@ -250,7 +250,8 @@ def _validated(
         indices = np.linspace(0, len(store) - 1, count).astype(int).tolist()
         metrics = validate(detector, store, sorted(set(indices)))
     # the first worker's number reaches all, so that all stop at the same step
-    metrics["map50"] = float(mean_over_workers(torch.tensor(metrics["map50"]))) * place.world
+    map50 = torch.tensor(metrics["map50"], device=place.device)
+    metrics["map50"] = float(mean_over_workers(map50)) * place.world
     return metrics
 
 

@@ -83,7 +83,7 @@ class Truth:
 
 
 Total = Callable[[Tensor], Tensor]
-"""Sums a scalar over all workers, so that they normalise alike."""
+"""Takes a worker's scalar to its mean over all workers, so that they normalise alike."""
 
 
 def detection_loss(

@@ -108,7 +108,8 @@ def train_prefix(
         if projector is not None:
             _save(folder, loaded, projector, config, detector)
 
-    run(config, loaded, examples_of(config, loaded, told), Place(), report)
+    place = Place(device="cuda" if config.use_gpu else "cpu")
+    run(config, loaded, examples_of(config, loaded, told), place, report)
     return TrainedPrefix(
         adapter=folder / ADAPTER_FOLDER,
         projector=folder / PROJECTOR_FILE if projector is not None else None,

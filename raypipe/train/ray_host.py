@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from raypipe.errors import ConfigError
 from raypipe.train.loop import Place
 
 if TYPE_CHECKING:
@@ -119,6 +120,20 @@ def weights_file(config: RunSettings) -> str:
 def absolute(path: str) -> str:
     """A path that workers in another folder understand; addresses stay as they are."""
     return path.rstrip("/") if "://" in path else str(Path(path).resolve())
+
+
+def data_folder(config: RunSettings, key: str, told: str, name: str) -> str:
+    """Where a run keeps a data set: the folder told, or one of this name beside its checkpoints.
+
+    Raises:
+        ConfigError: that is an address; data sets are read by memory map.
+    """
+    folder = absolute(told or f"{absolute(config.output)}/{config.name}/{name}")
+    if "://" in folder:
+        raise ConfigError(
+            f"{key}: {folder} is no folder on disk; set {key} to one that every worker sees"
+        )
+    return folder
 
 
 def absolute_weights(init: str) -> str:

@@ -107,6 +107,10 @@ def _placed(config: TrainReporterConfig) -> TrainReporterConfig:
     }
     if Path(config.language_model).expanduser().is_dir():
         changes["language_model"] = absolute(str(Path(config.language_model).expanduser()))
+    if Path(config.language).is_file():
+        changes["language"] = absolute(config.language)
+    if config.cache_folder is not None:
+        changes["cache_folder"] = config.cache_folder.resolve()
     if isinstance(config.source, PairsSource):
         paths = {
             "train": absolute(config.source.train),

@@ -7,9 +7,11 @@ Synthetic conversations are requests of THE request builder with an answer that 
 accepts, so that a model learns what it is asked in production.
 """
 
+import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from raypipe.errors import ConfigError
 from raypipe.knowledge.graph import load_graph
@@ -24,12 +26,18 @@ from raypipe.train.reporter_findings import random_findings
 from raypipe.train.reporter_rows import Conversation
 from raypipe.train.reporter_style import best_text
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Table = Mapping[str, Sequence[Any]]
+"""Name of a column -> its cells, which may be left out where they were not asked for."""
+
 
 def conversations(config: TrainReporterConfig) -> tuple[list[Conversation], list[Conversation]]:
     """Conversations to train on, and to measure on.
 
     Raises:
-        ConfigError: a table is not there, lacks a column, or holds an empty text.
+        ConfigError: a table is not there or damaged, lacks a column, or holds an empty text.
     """
     source = config.source
     if isinstance(source, PairsSource):
@@ -95,35 +103,69 @@ def read_pairs(path: str, source: PairsSource, language: str) -> list[Conversati
 def _columns(path: str, names: Sequence[str]) -> list[list[str]]:
     """Columns of a table as text; no cell is empty."""
     import fsspec
-    import pyarrow as pa
-    from pyarrow import csv, json
 
-    alone = {"use_threads": False}  # as read_parquet, and for its reason
-    readers: dict[str, Callable[[bytes], pa.Table]] = {
-        ".parquet": read_parquet,
-        ".csv": lambda content: csv.read_csv(pa.BufferReader(content), csv.ReadOptions(**alone)),
-        ".jsonl": lambda content: json.read_json(
-            pa.BufferReader(content), json.ReadOptions(**alone)
-        ),
-    }
     ending = PurePath(path).suffix
-    if ending not in readers:
-        raise ConfigError(f"source: {path} must end with one of {', '.join(readers)}")
+    if ending not in _READERS:
+        raise ConfigError(f"source: {path} must end with one of {', '.join(_READERS)}")
     try:
         with fsspec.open(path, "rb") as file:
-            table = readers[ending](file.read())
+            table = _READERS[ending](file.read(), names)
     except FileNotFoundError as error:
         raise ConfigError(f"source: {path} does not exist") from error
+    except ValueError as error:  # told without its text, which may hold a report's
+        raise ConfigError(
+            f"source: {path} is no valid {ending} file in UTF-8 ({type(error).__name__}); write "
+            "it anew"
+        ) from None
     columns = []
     for name in names:
-        if name not in table.column_names:
+        if name not in table:
             raise ConfigError(
-                f"source: {path} has no column {name!r}, only {', '.join(table.column_names)}; set "
+                f"source: {path} has no column {name!r}, only {', '.join(table)}; set "
                 "source.prompt_column and source.text_column"
             )
-        cells = [str(cell or "").strip() for cell in table.column(name).to_pylist()]
-        if "" in cells or not cells:
-            where = f"row {cells.index('') + 1}" if cells else "no row"
-            raise ConfigError(f"source: {path}, column {name!r}: {where} holds a text; fill it in")
-        columns.append(cells)
+        texts = ["" if cell is None else str(cell).strip() for cell in table[name]]
+        if "" in texts or not texts:
+            where = f"row {texts.index('') + 1} holds no text" if texts else "there is no row"
+            raise ConfigError(f"source: {path}, column {name!r}: {where}; fill it in")
+        columns.append(texts)
     return columns
+
+
+def _parquet(content: bytes, names: Sequence[str]) -> Table:
+    return _cells(read_parquet(content), names)
+
+
+def _csv(content: bytes, names: Sequence[str]) -> Table:
+    """Cells stay the text that they are, and a line may end within quotes."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    table = csv.read_csv(
+        pa.BufferReader(content),
+        csv.ReadOptions(use_threads=False),  # as read_parquet, and for its reason
+        csv.ParseOptions(newlines_in_values=True),
+        csv.ConvertOptions(column_types={name: pa.string() for name in names}),
+    )
+    return _cells(table, names)
+
+
+def _cells(table: "pa.Table", names: Sequence[str]) -> Table:
+    return {
+        name: table.column(name).to_pylist() if name in names else [] for name in table.column_names
+    }
+
+
+def _jsonl(content: bytes, _: Sequence[str]) -> Table:
+    rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no object")
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: [row.get(key) for row in rows] for key in keys}
+
+
+_READERS: dict[str, Callable[[bytes, Sequence[str]], Table]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _jsonl,
+}

@@ -18,8 +18,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from raypipe.archive.addresses import as_name
 from raypipe.archive.index import IndexConfig, build_index
 from raypipe.archive.manifest import Row, read_manifest
+from raypipe.archive.storage import MEMBER_MARK
 from raypipe.config import RaypipeConfig
 from raypipe.errors import ConfigError, Status
 from raypipe.model.encoder import IMAGE_SIZE
@@ -30,6 +32,8 @@ from raypipe.types import HuArray, Kind
 Indices = NDArray[np.int64]
 RUN_BREAK = 1
 """Numbers further apart than this do not follow each other: the run is broken."""
+HIGHEST_NUMBER = 10**15
+"""A name with a higher one holds a UID."""
 SERIES_APART = 1_000_000
 """Between the first numbers of two series."""
 OVERFULL = 1.5
@@ -84,8 +88,8 @@ def read_folder(source: str, target: str | Path) -> SliceFolder:
     """Decode every slice of every class and write the store.
 
     Raises:
-        ConfigError: there are not two classes, a picture's name holds no number, or a class has
-            no slice that can be read.
+        ConfigError: there are not two classes, a series lies in several, a picture's name holds
+            no number, or a class has no slice that can be read.
     """
     config = RaypipeConfig()
     with tempfile.TemporaryDirectory() as manifest:
@@ -129,12 +133,20 @@ def _by_class(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         if row["status"] != Status.OK.value:
             continue
-        inside = _path(row).relative_to(PurePosixPath(_plain(row["source"])))
-        if len(inside.parts) < 2:
+        source = PurePosixPath(_plain(row["source"]))
+        inside = [_path(i["uri"]).relative_to(source) for i in row["instances"]]
+        if len(inside[0].parts) < 2:
             raise ConfigError(
-                f"slices: {inside} lies beside the classes; put it into a folder named by its class"
+                f"slices: {inside[0]} lies beside the classes; put it into a folder named by its "
+                "class"
             )
-        classes.setdefault(inside.parts[0], []).append(row)
+        own = sorted({path.parts[0] for path in inside})
+        if len(own) > 1:
+            raise ConfigError(
+                f"slices: one series has files in {' and '.join(own)}, but a series is of one "
+                "class; put it into one folder, or write its slices as numbered pictures"
+            )
+        classes.setdefault(own[0], []).append(row)
     if len(classes) < 2:
         raise ConfigError(
             f"slices: found {len(classes)} folder(s) with slices, at least two classes are needed: "
@@ -146,12 +158,12 @@ def _by_class(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _in_order(rows: Sequence[Row], config: RaypipeConfig) -> Iterator[tuple[int, HuArray]]:
     """The number of the first slice and the slices, picture by picture, then series by series."""
     pictures = sorted(
-        (_number(_path(row)), str(_path(row)), i)
+        (_number(_first_path(row)), str(_first_path(row)), i)
         for i, row in enumerate(rows)
         if row["kind"] == Kind.IMAGE.value
     )
     series = sorted(
-        (str(_path(row)), i) for i, row in enumerate(rows) if row["kind"] != Kind.IMAGE.value
+        (str(_first_path(row)), i) for i, row in enumerate(rows) if row["kind"] != Kind.IMAGE.value
     )
     numbered = [(number, i) for number, _, i in pictures]
     start = pictures[-1][0] + SERIES_APART if pictures else 0
@@ -165,16 +177,21 @@ def _in_order(rows: Sequence[Row], config: RaypipeConfig) -> Iterator[tuple[int,
 
 def _number(path: PurePosixPath) -> int:
     digits = re.findall(r"\d+", path.stem)
-    if not digits:
+    if not digits or int(digits[-1]) > HIGHEST_NUMBER:
         raise ConfigError(
-            f"slices: the name {path.name} holds no number; number pictures so that neighbouring "
-            "slices of a patient follow each other"
+            f"slices: the name {path.name} holds no number of a slice; number pictures so that "
+            "neighbouring slices of a patient follow each other"
         )
     return int(digits[-1])
 
 
-def _path(row: Row) -> PurePosixPath:
-    return PurePosixPath(_plain(row["instances"][0]["uri"]))
+def _first_path(row: Row) -> PurePosixPath:
+    return _path(row["instances"][0]["uri"])
+
+
+def _path(uri: str) -> PurePosixPath:
+    """Where a file lies; a zip or tar counts as a folder."""
+    return PurePosixPath(_plain(as_name(uri)).replace(MEMBER_MARK, "/"))
 
 
 def _plain(uri: str) -> str:
@@ -185,7 +202,8 @@ def split(folder: SliceFolder, config: SplitConfig) -> Split:
     """Part slices by blocks; the same seed gives the same parts.
 
     Raises:
-        ConfigError: a class has too few blocks to stand in every part.
+        ConfigError: a class has too few blocks to stand in every part, or the gap leaves it none
+            to train on.
     """
     part_s = np.zeros(len(folder), dtype=np.int64)  # 0 training, 1 validation, 2 test
     for label, name in enumerate(folder.classes):
@@ -195,6 +213,12 @@ def split(folder: SliceFolder, config: SplitConfig) -> Split:
             part_s[block] = part
     keep_s = _away_from_borders(folder, part_s, config.gap)
     train, validation, test = (np.flatnonzero(keep_s & (part_s == part)) for part in range(3))
+    for label, name in enumerate(folder.classes):
+        if label not in folder.label_s[train]:
+            raise ConfigError(
+                f"split: a gap of {config.gap} leaves class {name!r} no slice for training; lower "
+                "split.gap or split.blocks, or give more slices"
+            )
     return Split(train=train, validation=validation, test=test)
 
 
@@ -216,17 +240,19 @@ def _assign(blocks: Sequence[Indices], name: str, label: int, config: SplitConfi
     total = sum(len(block) for block in blocks)
     order = [int(i) for i in np.random.default_rng([config.seed, label]).permutation(len(blocks))]
     parts = [0] * len(blocks)
+    needed = len(shares)  # blocks for the parts behind this one, of which training is the last
     for part, share in shares.items():
         room = share * total
         # a block that is far too large for the part stays in training
         fitting = [i for i in order if parts[i] == 0 and len(blocks[i]) <= OVERFULL * room]
         free = [i for i in order if parts[i] == 0]
         for i in fitting:
-            if 0 < len(blocks[i]) <= OVERFULL * room:
+            if 0 < len(blocks[i]) <= OVERFULL * room and parts.count(0) > needed:
                 parts[i] = part
                 room -= len(blocks[i])
         if part not in parts:
             parts[min(free, key=lambda i: len(blocks[i]))] = part
+        needed -= 1
     return parts
 
 

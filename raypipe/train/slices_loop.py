@@ -74,7 +74,7 @@ def run(
         metrics = {"loss": float(mean_over_workers(loss))}
         metrics |= _validated(state, folder, parts, config, place)
         _log(curves, metrics, state.step, config)
-        state.best = max(state.best, metrics["accuracy"])
+        state.best = max(state.best, metrics.get("accuracy", -1.0))
         report({**metrics, "step": float(state.step)}, state_to_save(state))
     return state
 
@@ -169,15 +169,20 @@ def _validated(
     config: TrainSlicesConfig,
     place: Place,
 ) -> dict[str, float]:
-    """Accuracy and macro recall of the averaged weights, measured by the first worker for all."""
+    """Accuracy and macro recall of the averaged weights, measured by the first worker for all.
+
+    Empty where nothing is kept for validation.
+    """
+    if not len(parts.validation):
+        return {}
     weights = averaged_weights(state)  # asks every worker, answers the first
     metrics = {"accuracy": 0.0, "macro_recall": 0.0}
-    if place.rank == 0 and len(parts.validation):
+    if place.rank == 0:
         metrics = measure(
             _predictor(weights, folder, config, place.device), folder, parts.validation
         )
     return {
-        key: float(mean_over_workers(torch.tensor(value))) * place.world
+        key: float(mean_over_workers(torch.tensor(value, device=place.device))) * place.world
         for key, value in metrics.items()
     }
 

@@ -15,6 +15,7 @@ from raypipe.train.ray_host import (
     absolute,
     absolute_weights,
     copy_to,
+    data_folder,
     make_trainer,
     own_place,
     report_checkpoint,
@@ -50,7 +51,7 @@ class SlicesResult:
 
 def open_slices(config: TrainSlicesConfig) -> SliceFolder:
     """The decoded slices of a run, read now where they are not there yet."""
-    store = Path(config.store or f"{absolute(config.output)}/{config.name}/data")
+    store = Path(data_folder(config, "store", config.store, "data"))
     if (store / "slices.json").is_file():
         return SliceFolder(store)
     return read_folder(config.data, store)
@@ -62,7 +63,7 @@ def train_slices(config: TrainSlicesConfig) -> SlicesResult:
     A run whose folder holds a checkpoint goes on from it. Needs a running Ray, or starts one.
 
     Raises:
-        ConfigError: the folder holds no classes, or a class too few slices.
+        ConfigError: the folder holds no classes, a class too few slices, or `store` is no folder.
         ray.train.TrainingFailedError: a worker failed more often than max_failures.
     """
     from ray.train import CheckpointConfig

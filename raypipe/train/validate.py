@@ -30,7 +30,10 @@ class Match:
 
 
 def validate(detector: Detector, store: SampleStore, indices: Sequence[int]) -> dict[str, float]:
-    """Mean AP at IoU 0.5 over labels ("map50"), the same for subtle lesions, AP by label."""
+    """Mean AP at IoU 0.5 over labels ("map50"), the same for subtle lesions, AP by label.
+
+    Without subtle lesions "map50_subtle" is left out.
+    """
     matches = match_slices(detector, store, indices)
     labels = sorted({m.label for m in matches if m.hit or m.missed})
     by_label = {
@@ -49,7 +52,8 @@ def validate(detector: Detector, store: SampleStore, indices: Sequence[int]) -> 
     ]
     out = {f"ap50/{label}": value for label, value in by_label.items()}
     out["map50"] = float(np.mean(list(by_label.values()))) if by_label else 0.0
-    out["map50_subtle"] = float(np.mean(subtle)) if subtle else 0.0
+    if subtle:
+        out["map50_subtle"] = float(np.mean(subtle))
     out["sensitivity_at_1"] = froc_point(matches, len(indices), 1.0)
     return out
 

@@ -35,12 +35,18 @@ def test_the_resolved_config_is_printed() -> None:
     assert (told["data"], told["output"], told["steps"]) == ("in", "out", 7)
 
 
+@pytest.mark.parametrize("folder", ["2024-06-01", "20240601", "out #1", "a: b", "null", "größe"])
+def test_a_folder_may_have_any_name(folder: str) -> None:
+    told = yaml.safe_load(invoke("slices", "--data", folder, "-o", folder, "--print-config"))
+    assert (told["data"], told["output"]) == (folder, folder)
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (("detector",), "output: is needed: --output"),
         (("slices", "-o", "out"), "data: is needed: --data"),
-        (("detector", "-o", "out", "--set", "step=3"), "step: unknown key"),
+        (("detector", "-o", "out", "--set", "step=3"), "step: unknown key; the same command"),
         (("detector", "-o", "out", "--set", "steps=-3"), "steps: .*greater than 0"),
         (("detector", "-c", "missing.yaml"), "missing.yaml does not exist"),
     ],

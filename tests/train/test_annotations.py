@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -204,9 +205,9 @@ def test_a_wrong_row_is_named_with_its_remedy(
         read_annotations(_written([row], tmp_path / "truth.parquet"), GRAPH)
 
 
-def test_attributes_come_in_three_layouts(tmp_path: Path) -> None:
+def test_attributes_come_in_four_layouts(tmp_path: Path) -> None:
     pairs = [{"name": "density", "value": "fluid"}]
-    for attributes in ("density=fluid", pairs):
+    for attributes in ("density=fluid", pairs, {"density": "fluid", "margin": None}):
         row = {**LESION, **VOXELS, "attributes": attributes}
         (found,) = read_annotations(_written([row], tmp_path / "t.parquet"), GRAPH)
         assert found.attributes == {"density": "fluid"}
@@ -248,3 +249,69 @@ def test_one_study_cannot_be_parted(archive: Path) -> None:
     twice = [Annotation(where="row 0", file=name)]
     with pytest.raises(ConfigError, match="names 3 series; write its path"):
         annotated_store(str(archive), twice, archive, AnnotatedStoreConfig())
+
+
+def _coco(path: Path, image: dict[str, Any], annotation: dict[str, Any]) -> Path:
+    told = {
+        "images": [{"id": 1, "file_name": "a.png", **image}],
+        "categories": [{"id": 7, "name": "renal_cyst"}],
+        "annotations": [{"id": 5, "image_id": 1, "category_id": 7, "bbox": [1, 2, 3, 4]}],
+    }
+    told["annotations"][0].update(annotation)
+    path.write_text(json.dumps(told), encoding="utf-8-sig")
+    return path
+
+
+def test_coco_as_programs_write_it(tmp_path: Path) -> None:
+    attributes = {"occluded": False, "rotation": 0.0, "density": "fluid"}
+    unknown_size = {"width": None, "height": None}
+    file = _coco(tmp_path / "a.json", unknown_size, {"attributes": attributes})
+    (found,) = read_annotations(file, GRAPH)
+    assert found.attributes == {"density": "fluid"} and found.size_yx is None
+    pairs = [{"name": "density", "value": "fluid"}]
+    (found,) = read_annotations(_coco(tmp_path / "b.json", {}, {"attributes": pairs}), GRAPH)
+    assert found.attributes == {"density": "fluid"}
+    with pytest.raises(ConfigError, match="annotation 5: bbox is x, y, width, height"):
+        read_annotations(_coco(tmp_path / "c.json", {}, {"bbox": [1, 2, np.inf, 4]}), GRAPH)
+
+
+def test_a_coco_box_on_one_slice_of_a_series_is_refused(archive: Path, tmp_path: Path) -> None:
+    name = sorted(p.name for p in (archive / "series0").iterdir())[5]
+    found = read_annotations(
+        _coco(tmp_path / "a.json", {"file_name": f"series0/{name}"}, {}), GRAPH
+    )
+    with pytest.raises(ConfigError, match=r"annotation 5: COCO boxes .* a series of 8 slices"):
+        annotated_store(str(archive), found, tmp_path / "store", AnnotatedStoreConfig(validation=0))
+
+
+def test_copies_and_files_in_a_zip_are_found_by_their_names(archive: Path, tmp_path: Path) -> None:
+    config = AnnotatedStoreConfig(validation=0)
+    for copy in ("first", "second"):
+        shutil.copytree(archive / "series0", tmp_path / "twice" / copy)
+    name = sorted(p.name for p in (archive / "series0").iterdir())[0]
+    for copy in ("first", "second"):
+        found = [Annotation(where="row 0", file=f"{copy}/{name}")]
+        made = annotated_store(str(tmp_path / "twice"), found, tmp_path / copy, config)
+        assert made.series == 1
+    packed = shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "twice", "first")
+    found = [Annotation(where="row 0", file=f"first/{name}")]
+    assert annotated_store(packed, found, tmp_path / "zipped", config).series == 1
+    alone = tmp_path / "alone" / name
+    alone.parent.mkdir()
+    shutil.copy(archive / "series0" / name, alone)
+    found = [Annotation(where="row 0", file=name)]
+    assert annotated_store(str(alone), found, tmp_path / "lone", config).series == 1
+
+
+def test_a_part_of_which_no_series_can_be_read_is_told_with_the_reason(
+    archive: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(archive / "series0", tmp_path / "in" / "gap")
+    names = sorted((tmp_path / "in" / "gap").iterdir())
+    for file in names[3:5]:
+        file.unlink()
+    found = [Annotation(where="row 0", file=names[0].name)]
+    with pytest.raises(ConfigError, match=r"no series for train could be read \(1 slice_gap\)"):
+        annotated_store(
+            str(tmp_path / "in"), found, tmp_path / "store", AnnotatedStoreConfig(validation=0)
+        )

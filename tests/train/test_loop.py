@@ -7,9 +7,10 @@ import torch
 import yaml
 
 from raypipe.errors import ConfigError
+from raypipe.train import detector_loop, loop
 from raypipe.train.dataset import SampleStore
 from raypipe.train.detector_config import TrainDetectorConfig
-from raypipe.train.loop import Place, draw, run
+from raypipe.train.loop import Place, draw, network_config, run
 from raypipe.train.step import learning_rate
 
 CONFIG = TrainDetectorConfig(
@@ -36,8 +37,6 @@ def train(
 def test_a_few_steps_lower_the_loss(store: SampleStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same four slices again and again."""
     seen: list[float] = []
-    from raypipe.train import loop
-
     step = loop.train_step
 
     def recorded(*args: Any) -> dict[str, torch.Tensor]:
@@ -109,3 +108,46 @@ def test_the_recipe_of_the_default_weights_is_valid() -> None:
         for part in (config.data, config.validation, config.calibration)
     ]
     assert not (used[0] & used[1] or used[0] & used[2] or used[1] & used[2])
+
+
+def test_workers_agree_on_their_own_device(
+    store: SampleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL sums nothing that lies on the CPU."""
+    state = run(CONFIG.model_copy(update={"steps": 1}), (store, store), Place(), lambda m, s: None)
+    seen: list[str] = []
+
+    def mean(value: torch.Tensor) -> torch.Tensor:
+        seen.append(value.device.type)
+        return torch.zeros(())
+
+    monkeypatch.setattr(loop, "mean_over_workers", mean)
+    other = Place(rank=1, world=2, device="meta")
+    loop._validated(state, store, network_config(CONFIG), CONFIG, other)
+    assert seen == ["meta"]
+
+
+def test_workers_are_told_absolute_folders(
+    store: SampleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may have another working folder, and the curves lie beside the checkpoints."""
+    told: list[str] = []
+
+    def stopped(worker: object, config: object, json: str, checkpoints: object) -> None:
+        told.append(json)
+        raise InterruptedError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(detector_loop, "make_trainer", stopped)
+    stores = {"store": str(store.folder), "validation_store": str(store.folder)}
+    with pytest.raises(InterruptedError):
+        detector_loop.train_detector(CONFIG.model_copy(update={"output": "out", **stores}))
+    assert TrainDetectorConfig.model_validate_json(told[0]).output == str(tmp_path / "out")
+
+
+def test_data_sets_lie_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = CONFIG.model_copy(update={"output": "s3://bucket/out"})
+    with pytest.raises(ConfigError, match="store: s3://bucket/out/detector/data is no folder"):
+        detector_loop.train_detector(config)
+    assert not list(tmp_path.iterdir())

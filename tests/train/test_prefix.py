@@ -18,6 +18,7 @@ from raypipe.model.config import DetectorConfig
 from raypipe.report.config import ReportConfig
 from raypipe.report.engine import Message
 from raypipe.report.prefix import load_prefix, with_places
+from raypipe.train import prefix_run
 from raypipe.train.prefix_cases import PrefixCase, PrefixDataConfig, parted, prefix_cases
 from raypipe.train.prefix_run import PrefixConfig, train_prefix
 from raypipe.train.prefix_text import ASKED, make_question, veiled
@@ -191,3 +192,20 @@ def test_training_a_prefix_wants_one_process_and_a_local_folder() -> None:
     for told in ({"workers": 2, "batch_tokens": 4096}, {"output": "s3://a"}, {"init": "default"}):
         with pytest.raises(ValidationError, match="one process trains"):
             TrainPrefixConfig.model_validate({"output": "out", **told})
+
+
+def test_a_prefix_is_trained_where_the_config_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places: list[str] = []
+    monkeypatch.setattr(prefix_run, "load_model", lambda *_: None)
+    monkeypatch.setattr(prefix_run, "examples_of", lambda *_: ((), None))
+    monkeypatch.setattr(
+        prefix_run,
+        "run",
+        lambda config, loaded, examples, place, report: places.append(place.device),
+    )
+    for use_gpu in (False, True):
+        config = TrainReporterConfig(output="unused", use_gpu=use_gpu)
+        train_prefix(config, None, ((), ()), "random-0", tmp_path)
+    assert places == ["cpu", "cuda"]

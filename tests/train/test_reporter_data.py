@@ -1,5 +1,6 @@
 """What a report model learns from: wordings, terms, tables, rows."""
 
+import csv
 import json
 import random
 from collections import Counter
@@ -130,7 +131,7 @@ def test_pairs_are_read_alike_from_all_kinds_of_tables(tmp_path: Path) -> None:
     ("name", "columns", "match"),
     [
         ("a.parquet", {"prompt": ["x"], "report": ["y"]}, "no column 'text'.*text_column"),
-        ("a.parquet", {"prompt": ["x", None], "text": ["y", "z"]}, "'prompt': row 2"),
+        ("a.parquet", {"prompt": ["x", None], "text": ["y", "z"]}, "'prompt': row 2 holds no text"),
         ("a.xlsx", {"prompt": ["x"], "text": ["y"]}, r"must end with one of \.parquet"),
         ("b.parquet", {"prompt": ["x"], "text": ["y"]}, "does not exist"),
     ],
@@ -142,6 +143,42 @@ def test_a_wrong_table_is_told_with_its_remedy(
     path = str(tmp_path / name)
     with pytest.raises(ConfigError, match=match):
         read_pairs(path, PairsSource(kind="pairs", train=path, validation=path), "en")
+
+
+def _texts(path: Path) -> list[tuple[str, str]]:
+    source = PairsSource(kind="pairs", train=str(path), validation=str(path))
+    return [(c.messages[1].content, c.text) for c in read_pairs(str(path), source, "en")]
+
+
+def test_cells_stay_the_text_that_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,text\n007,Normal.\n0,NA\n")
+    assert _texts(tmp_path / "a.csv") == [("007", "Normal."), ("0", "NA")]
+    dated = {"prompt": "2020-01-01", "text": "2021-02-03", "age": 7}
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(dated)}\n{json.dumps(dated | {'age': 'x'})}\n")
+    assert _texts(tmp_path / "a.jsonl") == [("2020-01-01", "2021-02-03")] * 2
+
+
+def test_reports_of_many_lines_are_read_from_a_csv_of_several_blocks(tmp_path: Path) -> None:
+    rows = [
+        (f"case {i},\nof two lines", f"FINDINGS:\nNodule {i}." + "\nx, y" * 60) for i in range(4000)
+    ]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("prompt", "text"), *rows])
+    assert _texts(tmp_path / "a.csv") == rows
+
+
+def test_a_damaged_table_is_told_without_what_it_holds(tmp_path: Path) -> None:
+    for name, content in {
+        "a.csv": "prompt,text\nx,Größe\n".encode("latin-1"),
+        "b.csv": b"prompt,text\nx,Normal.,Mr Smith\n",
+        "a.jsonl": b'{"prompt": "x", "text": "Mr Smith\n',
+        "b.jsonl": b'["Mr Smith"]\n',
+        "a.parquet": b"Mr Smith",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError, match=f"{name} is no valid") as told:
+            _texts(tmp_path / name)
+        assert "Smith" not in str(told.value)
 
 
 def test_random_findings_lie_in_the_ranges_of_the_graph() -> None:

@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,51 @@ def test_the_seed_alone_decides_the_parts(folder: SliceFolder) -> None:
     assert not np.array_equal(one.test, other.test)
 
 
+@pytest.mark.parametrize("runs", [(45, 25, 30), (10, 10, 10)])
+def test_every_part_gets_a_run_where_there_are_as_many_runs_as_parts(
+    runs: tuple[int, ...], folder: SliceFolder
+) -> None:
+    starts = np.cumsum((0, *runs)) + 50 * np.arange(len(runs) + 1)
+    few = SliceFolder(folder.folder)
+    few.classes = ("Cyst",)
+    few.number_s = np.concatenate([np.arange(n) + a for a, n in zip(starts, runs, strict=False)])
+    few.label_s = np.zeros(len(few.number_s), np.int64)
+    few.hu = np.zeros((len(few.number_s), 1, 1), np.int16)
+    for seed in range(6):
+        parts = split(
+            few, SplitConfig(whole_runs=True, test=0.55, validation=0.25, gap=0, seed=seed)
+        )
+        assert sorted(map(len, (parts.train, parts.validation, parts.test))) == sorted(runs)
+
+
+def test_a_gap_that_leaves_a_part_nothing_is_refused(folder: SliceFolder) -> None:
+    with pytest.raises(ConfigError, match=r"gap of 50 leaves class 'Cyst' no slice for training"):
+        split(folder, SplitConfig(blocks=5, gap=50))
+
+
+def test_a_series_whose_files_lie_in_two_classes_is_refused(tmp_path: Path) -> None:
+    """Its slices would all get the class of the first one."""
+    for seed in range(2):
+        spec = PhantomSpec(
+            region="head", shape_zyx=(4, 64, 64), spacing_zyx_mm=(5, 4, 4), lesions=(), seed=seed
+        )
+        write_dicom(make_phantom(spec), tmp_path / "in" / f"class{seed}")
+    first = sorted((tmp_path / "in" / "class0").iterdir())[0]
+    first.rename(tmp_path / "in" / "class1" / "moved.dcm")
+    with pytest.raises(ConfigError, match="one series has files in class0 and class1"):
+        read_folder(str(tmp_path / "in"), tmp_path / "store")
+
+
+def test_a_zip_counts_as_a_folder_and_names_need_not_be_utf_8(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "in", ("Cyst", "Normal"), (range(2),))
+    packed = shutil.make_archive(str(tmp_path / "all"), "zip", source)
+    assert read_folder(packed, tmp_path / "zipped").classes == ("Cyst", "Normal")
+    old = os.fsdecode(b"Gr\xf6\xdfe (7).png")
+    (source / "Cyst" / "Cyst- (0).png").rename(source / "Cyst" / old)
+    found = read_folder(str(source), tmp_path / "store")
+    assert found.number_s.tolist() == [1, 7, 0, 1]
+
+
 def test_too_few_blocks_are_refused(folder: SliceFolder) -> None:
     with pytest.raises(ConfigError, match="'Cyst' has 2 block"):
         split(folder, SplitConfig(blocks=2))
@@ -98,5 +145,7 @@ def test_folders_that_hold_no_classes_are_refused(tmp_path: Path) -> None:
         read_folder(str(one), tmp_path / "store")
     (one / "Normal").mkdir()
     (one / "0.png").rename(one / "Normal" / "nameless.png")
-    with pytest.raises(ConfigError, match=r"nameless\.png holds no number"):
-        read_folder(str(one), tmp_path / "store")
+    for name in ("nameless.png", "1.2.826.0.1.3680043.8.498.45787841905473114233124723359.png"):
+        next((one / "Normal").iterdir()).rename(one / "Normal" / name)
+        with pytest.raises(ConfigError, match=rf"{name} holds no number of a slice"):
+            read_folder(str(one), tmp_path / "store")

@@ -146,6 +146,39 @@ def test_a_weight_of_an_unknown_class_is_refused(folder: SliceFolder, parts: Spl
         train(config, folder, parts)
 
 
+def test_nothing_is_told_of_a_validation_part_that_is_not_there(
+    folder: SliceFolder, parts: Split
+) -> None:
+    bare = Split(train=parts.train, validation=parts.validation[:0], test=parts.test)
+    ((metrics, _),) = train(CONFIG.model_copy(update={"steps": 1}), folder, bare)
+    assert set(metrics) == {"loss", "step"}
+
+
+def test_workers_agree_on_their_own_device(
+    folder: SliceFolder, parts: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL sums nothing that lies on the CPU."""
+    seen: list[str] = []
+
+    def mean(value: torch.Tensor) -> torch.Tensor:
+        seen.append(value.device.type)
+        return torch.zeros(())
+
+    monkeypatch.setattr(slices_loop, "mean_over_workers", mean)
+    state = run(CONFIG.model_copy(update={"steps": 1}), folder, parts, Place(), lambda m, s: None)
+    seen.clear()
+    other = Place(rank=1, world=2, device="meta")
+    slices_loop._validated(state, folder, parts, CONFIG, other)
+    assert seen == ["meta", "meta"]
+
+
+def test_decoded_slices_lie_on_a_disk(source: Path) -> None:
+    config = CONFIG.model_copy(update={"output": "s3://bucket/out", "data": str(source)})
+    with pytest.raises(ConfigError, match="store: s3://bucket/out/slices/data is no folder"):
+        train_slices(config)
+    assert not Path("s3:").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_cluster")
 def test_two_workers_leave_weights_and_a_longer_run_goes_on(source: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from raypipe.model.checkpoint import load_checkpoint
 from raypipe.model.config import DetectorConfig
 from raypipe.model.detector import Detector
 from raypipe.phantom import Lesion
+from raypipe.train import validate as validation
 from raypipe.train.calibrate import best_threshold, calibrate, match_findings, platt
 from raypipe.train.finish import finish
 from raypipe.train.synthesis import SynthesisConfig
@@ -51,6 +53,16 @@ def box(y: float, x: float, size: float) -> Box:
 
 def detection(y: float, x: float, size: float, score: float, label: str) -> Detection:
     return Detection(label=label, box_zyx=box(y, x, size), score=score)
+
+
+def test_nothing_is_told_of_subtle_lesions_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store: Any = None
+    detector: Any = None
+    for matches, told in (([hit(0.9)], False), ([hit(0.9, subtle=True)], True)):
+        monkeypatch.setattr(validation, "match_slices", lambda *_, found=matches: found)
+        assert ("map50_subtle" in validation.validate(detector, store, [0])) == told
 
 
 def test_each_true_box_is_found_once_and_only_by_its_label() -> None:
