@@ -217,7 +217,7 @@ def _show_row(console: Console, row: Mapping[str, Any]) -> None:
 def _findings_table(findings: Sequence[Mapping[str, Any]], *, has_scale: bool) -> Table:
     """One line a finding; without a scale no size is told."""
     table = Table()
-    for name in ("id", "label", "side", "level", "mm", "mean HU", "score", "slice"):
+    for name in ("id", "label", "side", "level", "mm", "mean HU", "score", "slice from 1"):
         table.add_column(name)
     for f in findings:
         table.add_row(
@@ -228,7 +228,7 @@ def _findings_table(findings: Sequence[Mapping[str, Any]], *, has_scale: bool) -
             f"{f['diameter_mm']:.1f}" if has_scale else "",
             "" if f["mean_hu"] is None else f"{f['mean_hu']:.0f}",
             f"{f['score']:.2f}",
-            str(f["key_slice"]),
+            str(f["key_slice"] + 1),
         )
     return table
 

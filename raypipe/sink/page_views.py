@@ -226,8 +226,9 @@ def _add_pictures(view: View, volume: Volume, options: PageOptions) -> None:
         window = plain or _label_window(finding["label"])
         z = finding["key_slice"]
         middle = round(finding["box"].center_zyx[0]) if z is None else int(z)
-        index = viewer.native_index(max(0, min(volume.hu.shape[0] - 1, middle)))
-        caption = f"slice {middle}, {spaced(window.name)} window"
+        shown_z = max(0, min(len(volume.hu) - 1, middle))
+        index = viewer.native_index(shown_z)
+        caption = f"slice {shown_z + 1} of {len(volume.hu)}, {spaced(window.name)} window"
         plane = viewer.native_plane
         shown = [pair for pair in boxes if _on_slice(plane, pair[1], index)] or [(name, box)]
         finding["slice"] = viewer.picture(

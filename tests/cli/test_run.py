@@ -50,7 +50,7 @@ def test_an_interrupted_command_says_how_it_goes_on(
 def test_a_plain_picture_tells_no_size_in_mm(capsys: pytest.CaptureFixture[str]) -> None:
     finding = {
         **{"finding_id": "F1", "label": "renal_cyst", "side": None, "level": None},
-        **{"diameter_mm": 41.3, "mean_hu": None, "score": 0.5, "key_slice": 0},
+        **{"diameter_mm": 41.3, "mean_hu": None, "score": 0.5, "key_slice": 6},
     }
     row = {
         **{"series_key": "beef", "status": "ok", "reason": None, "report": None},
@@ -58,4 +58,6 @@ def test_a_plain_picture_tells_no_size_in_mm(capsys: pytest.CaptureFixture[str])
     }
     for flags, shown in ([], True), (["no_geometry", "no_hu"], False):
         show_rows([{**row, "flags": flags}], detailed=True)
-        assert ("41.3" in capsys.readouterr().out) == shown
+        text = capsys.readouterr().out
+        assert ("41.3" in text) == shown
+        assert "slice from 1" in text and " 7 " in text

@@ -139,7 +139,7 @@ def test_the_facts_are_in_words(tmp_path: Path) -> None:
     for expected in (
         "8 \u00d7 20 \u00d7 24", "4, 2, 2 mm", FLAG_WORDS["gantry_tilt"], "pulmonary nodule",
         "ill defined", "lower third", "\u221231", "12.0", "number differs",
-        "1.25 s", "needs review", NOTICE,
+        "1.25 s", "needs review", "slice 2 of 8, ", NOTICE,
     ):  # fmt: skip
         assert expected in page.text, expected
 
