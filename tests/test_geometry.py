@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -40,20 +40,17 @@ def faces(box: Box) -> NDArray[np.float64]:
 
 
 @given(geometries(), points)
-@settings(deadline=None)
 def test_millimetres_and_back(geometry: Geometry, index: list[tuple[float, float, float]]) -> None:
     again = geometry.to_index(geometry.to_lps_mm(index))
     np.testing.assert_allclose(again, index, atol=1e-6)
 
 
 @given(geometries(), boxes())
-@settings(deadline=None)
 def test_box_to_its_own_grid_is_the_box(geometry: Geometry, box: Box) -> None:
     np.testing.assert_allclose(faces(geometry.box_to(geometry, box)), faces(box), atol=1e-6)
 
 
 @given(geometries(), geometries(), boxes())
-@settings(deadline=None)
 def test_box_on_another_grid_encloses_it(a: Geometry, b: Geometry, box: Box) -> None:
     there = a.box_to(b, box)
     index = b.to_index(a.corners_lps_mm(box)) + 0.5
@@ -62,7 +59,6 @@ def test_box_on_another_grid_encloses_it(a: Geometry, b: Geometry, box: Box) -> 
 
 
 @given(geometries(), st.tuples(*(st.integers(1, 600) for _ in range(3))))
-@settings(deadline=None)
 def test_resizing_keeps_the_field_of_view(geometry: Geometry, shape: tuple[int, int, int]) -> None:
     resized = geometry.resized(shape)
     whole = [
@@ -74,7 +70,6 @@ def test_resizing_keeps_the_field_of_view(geometry: Geometry, shape: tuple[int, 
 
 
 @given(geometries(), boxes())
-@settings(deadline=None)
 def test_box_in_millimetres_has_its_size(geometry: Geometry, box: Box) -> None:
     corners = geometry.corners_lps_mm(box)
     edges = (corners[4] - corners[0], corners[2] - corners[0], corners[1] - corners[0])
@@ -82,7 +77,6 @@ def test_box_in_millimetres_has_its_size(geometry: Geometry, box: Box) -> None:
 
 
 @given(boxes(), boxes())
-@settings(deadline=None)
 def test_iou_is_a_symmetric_share(a: Box, b: Box) -> None:
     assert a.iou(b) == pytest.approx(b.iou(a))
     assert 0.0 <= a.iou(b) <= 1.0 + 1e-9

@@ -49,7 +49,7 @@ def test_the_next_opening_is_told_also_when_clocks_change() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.times().filter(lambda t: t.minute > 0),
     st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(BERLIN)),

@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
@@ -110,7 +110,6 @@ START = content()[:340]
 
 
 @given(st.binary(max_size=400), st.booleans())
-@settings(deadline=None)
 def test_damage_never_raises(tail: bytes, nested: bool) -> None:
     start = START
     middle = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"

@@ -16,7 +16,7 @@ from raypipe.evaluate.records import Claim, ClaimSeries, TruthLesion, TruthSerie
 from tests.evaluate.cohorts import LABELS, box, cohorts, perfect, random_cohort
 
 PLAIN = DetectionEvaluationConfig(bootstrap=0)
-PROPERTIES = settings(deadline=None, max_examples=30)
+PROPERTIES = settings(max_examples=30)
 Cohort = tuple[list[TruthSeries], list[ClaimSeries]]
 
 

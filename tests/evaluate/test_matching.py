@@ -15,7 +15,7 @@ corner = st.tuples(*[st.floats(0, 20)] * 3)
 extent = st.tuples(*[st.floats(0.5, 20)] * 3)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(corner, extent), min_size=2, max_size=5))
 def test_pairwise_iou_is_the_iou_of_boxes(parts: list[tuple[tuple[float, ...], ...]]) -> None:
     boxes = [

@@ -71,7 +71,7 @@ WORDS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(WORDS, st.integers(0, 1000))
 def test_a_wide_beam_finds_the_likeliest_words(words: list[Tokens], seed: int) -> None:
     model = Model(seed)
@@ -82,7 +82,7 @@ def test_a_wide_beam_finds_the_likeliest_words(words: list[Tokens], seed: int) -
         assert beam.rank == pytest.approx(model.rank(beam.tokens, words), abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(WORDS, st.integers(0, 1000), st.integers(1, 6))
 def test_every_beam_is_a_word(words: list[Tokens], seed: int, width: int) -> None:
     found = [beam.tokens for beam in _search(Model(seed), words, width)]

@@ -17,7 +17,7 @@ from tests.report.oracle import untruths
 from tests.report.random_engine import RandomEngine, SloppyEngine
 
 CONFIGS = (ReportConfig(), ReportConfig(findings_limit=3, impression_limit=2))
-RELAXED = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
+RELAXED = settings(suppress_health_check=list(HealthCheck), database=None)
 
 
 def _check(one: ReportInput, seed: int, config: ReportConfig) -> None:

@@ -77,7 +77,7 @@ def test_planted_errors_are_seen_in_german() -> None:
         assert verify(plan, true.replace(old, new, 1)).replaced, (old, new)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(report_inputs(detected_only=True), st.randoms(use_true_random=False))
 def test_every_german_report_of_the_grammar_is_true(one: ReportInput, rng: random.Random) -> None:
     plan = plan_of(one, GERMAN)

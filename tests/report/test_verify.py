@@ -146,7 +146,7 @@ def test_citations_are_read() -> None:
     assert cited_ids("x F2 [f3] [F-1]") == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(report_inputs(), st.randoms(use_true_random=False))
 def test_every_report_of_the_grammar_is_true(one: ReportInput, rng: random.Random) -> None:
     plan = plan_of(one)
@@ -154,7 +154,7 @@ def test_every_report_of_the_grammar_is_true(one: ReportInput, rng: random.Rando
     assert verified.replaced == () and verified.open == ()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(report_inputs(max_findings=4), report_inputs(max_findings=4))
 def test_the_report_of_another_series_never_gets_through(
     mine: ReportInput, other: ReportInput

@@ -100,7 +100,7 @@ def test_reports_are_written_by_the_model(vllm_engine: VllmEngine) -> None:
     assert reports[2].impression[-1].finding_ids == ()
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, suppress_health_check=list(HealthCheck))
 @given(st.lists(report_inputs(max_findings=4, detected_only=True), min_size=8, max_size=8))
 def test_random_finding_sets_give_true_reports(
     vllm_engine: VllmEngine, inputs: list[ReportInput]

@@ -65,7 +65,7 @@ def test_denied_findings_are_listed() -> None:
     assert first(denied_sentence(plan.denied)).startswith("No subdural haematoma, ")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(report_inputs(), st.randoms(use_true_random=False))
 def test_every_wording_of_a_fact_reads_back_as_the_fact(
     one: ReportInput, rng: random.Random

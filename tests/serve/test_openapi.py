@@ -39,7 +39,7 @@ def test_no_input_breaks_the_service(keyed_service: Running) -> None:
         tried += 1
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=4, deadline=None, derandomize=True, database=None, phases=PHASES)
+        @settings(max_examples=4, derandomize=True, database=None, phases=PHASES)
         def holds(case: Any) -> None:
             role = "analyze" if case.operation.method == "post" else "admin"
             headers = {"Authorization": f"Bearer {keyed_service.keys[role]}"}
