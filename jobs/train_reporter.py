@@ -1,6 +1,9 @@
 """Training of a report model for `ray job submit`: the command line of `raypipe train reporter`.
 
-ray job submit --address http://HEAD:8265 -- python jobs/train_reporter.py -c train.yaml -o s3://...
+    ray job submit --address http://HEAD:8265 -- python CHECKOUT/jobs/train_reporter.py
+        -c CHECKOUT/train.yaml -o s3://...
+
+CHECKOUT is the folder of this repository on the nodes, such as /home/ubuntu/raypipe.
 """
 
 import sys

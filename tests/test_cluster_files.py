@@ -19,6 +19,7 @@ import yaml
 from raypipe.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
+CODE = {"raypipe", "jobs", "configs", "pyproject.toml", "README.md", "LICENSE"}
 SCHEMA = json.loads((ROOT / "tests" / "kuberay.schema.json").read_text())
 MANIFESTS = sorted((ROOT / "configs" / "kubernetes").glob("*.yaml"))
 
@@ -97,6 +98,17 @@ class TestCluster:
             assert node["node_config"]["MetadataOptions"] == {"HttpTokens": "required"}
             disk = node["node_config"]["BlockDeviceMappings"][0]["Ebs"]
             assert disk["Encrypted"] and disk["DeleteOnTermination"]
+
+    def test_nodes_get_the_code_and_nothing_that_lies_beside_it(
+        self, cluster: dict[str, Any]
+    ) -> None:
+        """Results, uploads of the service and keys may lie in the checkout."""
+        sent = {local for local in cluster["file_mounts"].values() if not local.startswith("~")}
+        assert sent == CODE
+        readme = (ROOT / "README.md").read_text()
+        for script in re.findall(r"/home/ubuntu/raypipe/(\S+)", readme):
+            assert (ROOT / script).is_file()
+            assert script.split("/")[0] in sent
 
     def test_every_node_installs_a_lock(self, cluster: dict[str, Any]) -> None:
         setups = [
@@ -259,3 +271,15 @@ class TestKubernetes:
         named += re.findall(r"configs/\S+\.txt", text)
         assert len(named) >= 3
         assert all((ROOT / name).is_file() for name in named)
+
+    def test_the_image_holds_the_code_and_nothing_that_lies_beside_it(self) -> None:
+        text = (ROOT / "configs" / "kubernetes" / "Dockerfile").read_text()
+        copied = {
+            word for line in re.findall(r"^COPY (.+) \S+$", text, re.M) for word in line.split()
+        }
+        assert copied == CODE | {"configs/locks/gpu.txt"}
+
+    def test_the_service_sets_nothing_that_kuberay_ignores(self) -> None:
+        (service,) = documents(ROOT / "configs" / "kubernetes" / "rayservice.yaml")
+        unused = {"serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold"}
+        assert not unused & service["spec"].keys()

@@ -82,7 +82,7 @@ def bench_openi(
     Raises:
         ConfigError: the data is not there, or the folder holds results of other settings.
     """
-    _claim(folder, config)
+    _claim(folder, config, report)
     parts = _parts(data)
     test = parts["test"][: config.limit]
     on_step("putting reports together from the library")
@@ -144,11 +144,22 @@ def _against_tags(
     }
 
 
-def _claim(folder: Path, config: OpeniConfig) -> None:
-    """Keep a folder for one set of settings; an adapter and more examinations may be added."""
+def _claim(folder: Path, config: OpeniConfig, report: ReportConfig) -> None:
+    """Keep a folder for one set of settings and one language model.
+
+    An adapter and more examinations may be added.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "config.json"
     told = config.model_dump_json(exclude={"train", "limit", "bootstrap", "batch", "threads"})
     if file.is_file() and file.read_text() != told:
         raise ConfigError(f"openi: {folder} holds results of other settings; name an empty folder")
     file.write_text(told)
+    model = folder / "language_model.txt"
+    named = f"{report.engine} {report.language_model}"
+    if model.is_file() and model.read_text() != named:
+        raise ConfigError(
+            f"openi: {folder} holds texts of {model.read_text()}, not of {named}; name an empty "
+            "folder"
+        )
+    model.write_text(named)

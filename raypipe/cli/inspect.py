@@ -29,7 +29,8 @@ def inspect(
     """Show the rows of a run: what was found, what was rejected and why.
 
     A single series (--series KEY) is shown with its findings and its report. Pages (--html) show
-    the key slices with boxes; they read the pixels from the archive again.
+    the key slices with boxes; they read the pixels from the archive again, so give the --config of
+    the run: a series that only it repairs has a page without pictures otherwise.
 
         raypipe inspect results
 
