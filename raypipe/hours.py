@@ -5,7 +5,7 @@ Does not know: what works then.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 _MINUTE = timedelta(minutes=1)
@@ -15,7 +15,7 @@ Span = tuple[time, time]
 
 
 def parse_span(text: str) -> Span:
-    """ "22:00-06:00" as begin and end; an end before the begin is on the next day.
+    """ "22:00-06:00" as begin and end, full minutes; an end before the begin is on the next day.
 
     Raises:
         ValueError: names the text and the rule.
@@ -25,6 +25,8 @@ def parse_span(text: str) -> Span:
         span = (time.fromisoformat(begin.strip()), time.fromisoformat(end.strip()))
     except ValueError as error:
         raise ValueError(f"hours {text!r}: write HH:MM-HH:MM, such as 22:00-06:00") from error
+    if any(t.second or t.microsecond for t in span):
+        raise ValueError(f"hours {text!r}: begin and end are full minutes, such as 22:00-06:00")
     if span[0] == span[1] or any(t.tzinfo is not None for t in span):
         raise ValueError(f"hours {text!r}: begin and end differ and name no time zone")
     return span
@@ -44,7 +46,7 @@ def next_opening(spans: Sequence[Span], zone: ZoneInfo, moment: datetime) -> dat
     """
     if is_open(spans, zone, moment):
         return moment
-    minute = moment.replace(second=0, microsecond=0)
+    minute = moment.astimezone(UTC).replace(second=0, microsecond=0)
     while minute < moment + _SEARCHED:
         minute += _MINUTE
         if is_open(spans, zone, minute):

@@ -47,6 +47,12 @@ def test_the_next_opening_is_told_also_when_clocks_change() -> None:
     assert next_opening(skipped, BERLIN, _at("2026-03-29T01:00+01:00")) == _at(
         "2026-03-30T02:15+02:00"
     )
+    assert next_opening(skipped, BERLIN, datetime(2026, 3, 29, 1, 55, tzinfo=BERLIN)) == _at(
+        "2026-03-30T02:15+02:00"
+    )
+    # on 25 October 2026 that hour comes twice
+    twice = datetime(2026, 10, 25, 2, 50, tzinfo=BERLIN)
+    assert next_opening(skipped, BERLIN, twice) == _at("2026-10-25T02:15+01:00")
 
 
 @settings(max_examples=60)
@@ -61,7 +67,10 @@ def test_what_is_told_is_open_and_no_earlier_minute_is(begin: object, moment: da
     assert opening >= moment
 
 
-@pytest.mark.parametrize("text", ["22-6", "22:00", "25:00-06:00", "06:00-06:00", "22:00-06:00+01"])
+@pytest.mark.parametrize(
+    "text",
+    ["22-6", "22:00", "25:00-06:00", "06:00-06:00", "22:00-06:00+01", "22:00:10-22:00:50"],
+)
 def test_hours_that_are_none_are_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match=r"run\.schedule\.hours"):
         load_config(overrides=[f'run.schedule.hours=["{text}"]'])

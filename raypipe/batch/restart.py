@@ -1,6 +1,6 @@
-"""Go on with the job of an output folder, as the folder tells of it.
+"""Take up the job of an output folder again, as the folder tells of it.
 
-In: an output folder. Out: its config, its Job. Does not know: why it goes on.
+In: an output folder. Out: its config, its Job. Does not know: why it is taken up.
 """
 
 import tempfile
@@ -30,24 +30,27 @@ def known_reasons(reasons: Iterable[str]) -> tuple[str, ...]:
 
 
 def settings_of(output: Output, overrides: Iterable[str]) -> RaypipeConfig:
-    """The config that lies in the folder.
-
-    Raises:
-        ConfigError: there is none, or a secret of it would be needed, which it masks.
-    """
+    """The config that lies in the folder, with its secrets masked; the defaults where none does."""
     text = output.read_text("config.yaml")
     if text is None:
-        raise ConfigError(f"{output.uri} holds no config.yaml: give the --output of a run")
+        return load_config(None, overrides)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(text, encoding="utf-8")
-        settings = load_config(path, overrides)
+        return load_config(path, overrides)
+
+
+def check_hash_key(settings: RaypipeConfig) -> None:
+    """See that the key of hashes is no masked one.
+
+    Raises:
+        ConfigError: it is.
+    """
     if _MASK in settings.index.hash_key.get_secret_value():
         raise ConfigError(
             "the run had an index.hash_key, which its config.yaml does not tell: give it again, "
             "with --config FILE or --set index.hash_key=..."
         )
-    return settings
 
 
 def job_of(output: Output, config: RaypipeConfig) -> Job:

@@ -183,6 +183,10 @@ def _run(folder: Path, parting: Parting, config: TrainSlicesConfig) -> KidneyRun
         )
     parts = split(slices, config.split)
     saved = torch.load(state_file, weights_only=True) if state_file.is_file() else None
+    if saved is not None and saved.get("config") != config.model_dump_json():
+        raise ConfigError(
+            f"ct-kidney: {state_file} was begun otherwise; name an empty folder or remove it"
+        )
     last: dict[str, float] = dict(saved["metrics"]) if saved else {}
     before = float(last.get("seconds", 0.0))
     started = time.perf_counter()
@@ -190,7 +194,9 @@ def _run(folder: Path, parting: Parting, config: TrainSlicesConfig) -> KidneyRun
     def keep(metrics: dict[str, float], state: dict[str, Any]) -> None:
         last.update(metrics, seconds=before + time.perf_counter() - started)
         log.info("%s: %s", stem, ", ".join(f"{k} {v:.3f}" for k, v in metrics.items()))
-        torch.save({**state, "metrics": dict(last)}, state_file)
+        partial = state_file.with_suffix(".partial")
+        torch.save({**state, "metrics": dict(last), "config": config.model_dump_json()}, partial)
+        partial.replace(state_file)  # a run that was cut off leaves no half file
 
     place = Place(curves=folder / "curves" / stem)
     state = run(config, slices, parts, place, keep, saved)

@@ -151,10 +151,10 @@ def _run(
     with torch.inference_mode():
         forward(x)
         peak = peak_gflops()
-        times = sorted(_seconds(lambda: forward(x)) for _ in range(repeats))
+        times = [_seconds(lambda: forward(x)) for _ in range(repeats)]
         peak = max(peak, peak_gflops())  # a machine that slows down must not look better
         spent = _time_of_parts(encoder, x, repeats)
-    median, total = times[len(times) // 2], sum(flops.values())
+    median, total = statistics.median(times), sum(flops.values())
     gflops = batch * total / median / 1e9
     whole = sum(spent.values())
     return EncoderRun(
@@ -162,7 +162,7 @@ def _run(
         batch=batch,
         peak_gflops=peak,
         seconds=median,
-        best_seconds=times[0],
+        best_seconds=min(times),
         slices_per_second=batch / median,
         gflops=gflops,
         peak_share=gflops / peak,

@@ -75,7 +75,8 @@ class SeriesTimes(Settings):
     megabytes: float
     times: tuple[ToolTime, ...]
     same_voxels: bool | None = Field(
-        description="as dcm2niix, within 1 HU; null where the series was put on another grid"
+        description="as dcm2niix, within 1 HU; null where the series was put on another grid or "
+        "refused"
     )
 
     def warm_s(self, tool: str) -> float | None:
@@ -103,10 +104,12 @@ class IngestResult(Settings):
 
     repeats: int
     series: tuple[SeriesTimes, ...]
-    s3_warm_s: dict[str, float] = Field(description="series -> seconds of raypipe from S3")
+    s3_warm_s: dict[str, float] = Field(
+        description="series that raypipe reads -> its seconds from S3"
+    )
     all_cores_s: dict[str, float] = Field(
         description="peer -> median seconds of raypipe on all cores, a round of all series that "
-        "the peer reads"
+        "both read; without a peer that refuses all of them"
     )
     index: IndexTimes | None
     machine: dict[str, str | int]
@@ -132,16 +135,19 @@ def bench_ingest(
         on_step: called with what is timed next.
 
     Raises:
-        ConfigError: the folder holds no DICOM series, or a peer is not installed.
+        ConfigError: the folder holds no DICOM series that raypipe reads, or a peer is not
+            installed.
     """
     _need_peers()
     series = tuple(_series(source, folder))
     if not series:
         raise ConfigError(f"bench ingest: {source} holds no DICOM series that can be read")
     with s3_server() as storage:  # first, since long-lived decoders keep the environment they saw
-        times = tuple(_times(ref, folder, repeats, on_step) for ref in series)
+        times = tuple(_times(_name(ref, source), ref, folder, repeats, on_step) for ref in series)
+        if all(t.warm_s(OURS) is None for t in times):
+            raise ConfigError(f"bench ingest: raypipe refuses every DICOM series of {source}")
         on_step("S3")
-        s3 = _from_s3(series, storage, repeats)
+        s3 = _from_s3(series, times, storage, repeats)
     on_step(f"all series on {usable_cores()} cores")
     together = _all_cores_s(series, times, folder, repeats)
     on_step(f"the index of {files:,} files")
@@ -158,7 +164,7 @@ def bench_ingest(
 def _need_peers() -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in PEERS if find_spec(name) is None]
+    missing = [name for name in (*PEERS, "moto") if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"bench ingest: {', '.join(missing)} must be installed to compare with: "
@@ -175,11 +181,18 @@ def _series(source: str, folder: Path) -> Iterator[SeriesRef]:
             yield series_ref(row)
 
 
+def _name(ref: SeriesRef, source: str) -> str:
+    """The folder of a series within the source: folders of two patients may have one name."""
+    parent = Path(ref.instances[0].uri).parent
+    within = os.path.relpath(parent, source)
+    return parent.name if within == os.curdir else within
+
+
 def _times(
-    ref: SeriesRef, folder: Path, repeats: int, on_step: Callable[[str], None]
+    name: str, ref: SeriesRef, folder: Path, repeats: int, on_step: Callable[[str], None]
 ) -> SeriesTimes:
     paths = [Path(i.uri) for i in ref.instances]
-    name, source = paths[0].parent.name, paths[0].parent
+    source = paths[0].parent
     tools: dict[str, Callable[[Path], Any]] = {
         OURS: lambda _: ours(ref, ArchiveConfig()),
         OURS_FILE: lambda out: to_file(ours(ref, ArchiveConfig()), out / "ours.nii"),
@@ -191,9 +204,11 @@ def _times(
     for tool, work in tools.items():
         on_step(f"{tool} on {name}")
         times.append(_time(tool, partial(_into_new_folder, work, folder), paths, repeats))
-    with tempfile.TemporaryDirectory(dir=folder) as out:
-        by_dcm2niix(source, Path(out))
-        same = same_voxels(ours(ref, ArchiveConfig()), Path(out))
+    same = None
+    if all(t.warm_s is not None for t in times if t.tool in (OURS, "dcm2niix")):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            by_dcm2niix(source, Path(out))
+            same = same_voxels(ours(ref, ArchiveConfig()), Path(out))
     return SeriesTimes(
         name=name,
         slices=len(paths),
@@ -245,26 +260,37 @@ def _forget(paths: Sequence[Path]) -> None:
             os.close(descriptor)
 
 
-def _from_s3(series: Sequence[SeriesRef], storage: StorageConfig, repeats: int) -> dict[str, float]:
+def _from_s3(
+    series: Sequence[SeriesRef], times: Sequence[SeriesTimes], storage: StorageConfig, repeats: int
+) -> dict[str, float]:
     """Median seconds from an S3 server on this machine, one series after the other."""
     config, out = ArchiveConfig(storage=storage), {}
-    for number, ref in enumerate(series):
+    for number, (ref, known) in enumerate(zip(series, times, strict=True)):
+        if known.warm_s(OURS) is None:
+            continue
         there = copied(ref, f"s3://bench/{number}", storage)
         ours(there, config)
         runs = [_seconds(partial(ours, there, config)) for _ in range(repeats)]
-        out[Path(ref.instances[0].uri).parent.name] = statistics.median(runs)
+        out[known.name] = statistics.median(runs)
     return out
 
 
 def _all_cores_s(
     series: Sequence[SeriesRef], times: Sequence[SeriesTimes], folder: Path, repeats: int
 ) -> dict[str, float]:
-    """Median seconds a round of raypipe on all cores over what each peer reads."""
+    """Median seconds a round of raypipe on all cores over what each peer and raypipe read."""
     out = {}
     with ThreadPoolExecutor(usable_cores()) as loaders:
         for peer in PEERS:
-            read = [s for s, t in zip(series, times, strict=True) if t.warm_s(peer) is not None]
-            all_of_them = partial(_read_all, loaders, read, folder, what_it_ends_with(peer))
+            end = what_it_ends_with(peer)
+            read = [
+                s
+                for s, t in zip(series, times, strict=True)
+                if t.warm_s(peer) is not None and t.warm_s(end) is not None
+            ]
+            if not read:
+                continue
+            all_of_them = partial(_read_all, loaders, read, folder, end)
             all_of_them()  # starts the loaders
             out[peer] = statistics.median(_seconds(all_of_them) for _ in range(repeats)) / _ROUNDS
     return out

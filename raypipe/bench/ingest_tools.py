@@ -75,9 +75,9 @@ def same_voxels(volume: Volume, out: Path) -> bool | None:
 
     path = min(out.glob("dcm2niix*.nii"), key=lambda p: len(p.name))
     image: Any = nibabel.load(path)
-    theirs: NDArray[np.float64] = np.asarray(image.get_fdata()).transpose(2, 1, 0)[:, ::-1]
-    if theirs.shape != volume.hu.shape:
+    if image.shape[::-1] != volume.hu.shape:  # series of several phases become four-dimensional
         return None
+    theirs: NDArray[np.float64] = np.asarray(image.get_fdata()).transpose(2, 1, 0)[:, ::-1]
     lowest = int(volume.hu.min())
     return bool(
         any(

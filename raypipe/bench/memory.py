@@ -25,6 +25,7 @@ from raypipe.bench.new_process import in_new_process
 from raypipe.bench.sampling import sampled
 from raypipe.bench.steady import run_steady, seconds_of
 from raypipe.config import RaypipeConfig
+from raypipe.errors import RaypipeError
 from raypipe.phantom import write_bulk_archive
 from raypipe.settings import Settings
 
@@ -80,17 +81,33 @@ class MemoryResult(Settings):
 def bench_memory(
     folder: Path, config: RaypipeConfig, *, sizes: tuple[int, int], shape_zyx: tuple[int, int, int]
 ) -> MemoryResult:
-    """Run the job over two archives of different length; start-up is left out."""
+    """Run the job over two archives of different length; start-up is left out.
+
+    Raises:
+        RaypipeError: a series was not ok, or the short job was over before its memory was read.
+    """
     shorts = _runs(folder / "short", config, sizes[0], shape_zyx, _SHORT_RUNS)
     short = sorted(shorts, key=lambda run: run.seconds)[_SHORT_RUNS // 2]
+    short_mib = highest_mib(short)
     (long,) = _runs(folder / "long", config, sizes[1], shape_zyx, 1)
     return MemoryResult(
         short=short,
         long=long,
-        peak_ratio=long.peak("all_mib", 0.0, 1.0) / short.peak("all_mib", 0.0, 1.0),
+        peak_ratio=highest_mib(long) / short_mib,
         cost_ratio=long.seconds_per_series / short.seconds_per_series,
         machine=machine(),
     )
+
+
+def highest_mib(run: MemoryRun) -> float:
+    """The most that all processes held during a run; RaypipeError where that was never read."""
+    highest = run.peak("all_mib", 0.0, 1.0)
+    if highest == 0.0:
+        raise RaypipeError(
+            f"bench memory: {run.series} series took {run.seconds:.1f} s, and memory is read every "
+            f"{_SAMPLE_S:g} s: ask for more or longer series"
+        )
+    return highest
 
 
 def _runs(

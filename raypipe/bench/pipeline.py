@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pyarrow.parquet as pq
 import ray
@@ -81,7 +81,7 @@ def bench_pipeline(
 
     Raises:
         ConfigError: an unknown peer.
-        RaypipeError: a peer's process failed; the message names its log.
+        RaypipeError: a series was not ok, or a peer's process failed; the message names its log.
     """
     known = get_args(Peer)
     if unknown := [name for name in peers if name not in known]:
@@ -92,11 +92,14 @@ def bench_pipeline(
     build_index(str(archive), source, config.index, lambda done, total, size: None)
     alone = one_thread(config)
     loops, jobs, jobs_s = [], [], []
+    others: dict[str, list[_PeerRun]] = {name: [] for name in peers}
     for i in range(runs):  # in turns: a machine that slows down or speeds up meets both alike
         loops.append(_time_loop(source, alone))
         jobs.append(Job(source, str(folder / f"job-{i}"), config))
         jobs_s.append(seconds_of(run_steady(jobs[-1], source, config)))
-        ray.shutdown()  # an idle Ray would slow the next loop
+        ray.shutdown()  # an idle Ray would slow what comes next
+        for name, done in others.items():
+            done.append(_run_peer(folder / f"{name}-{i}", name, source, config))
     loop_s, job_s = statistics.median(t for t, _ in loops), statistics.median(jobs_s)
     rows = {row["series_key"]: _lasting(row) for row in jobs[0].output.iterate_rows()}
     return PipelineResult(
@@ -109,7 +112,7 @@ def bench_pipeline(
         ratio_to_ideal=job_s / (loop_s / usable_cores()),
         loop_runs_s=[t for t, _ in loops],
         job_runs_s=jobs_s,
-        peers=[_time_peer(folder, name, source, config, runs, job_s, rows) for name in peers],
+        peers=[_peer_time(name, done, job_s, rows) for name, done in others.items()],
         machine=machine(),
     )
 
@@ -134,30 +137,30 @@ def _time_loop(manifest: str, config: RaypipeConfig) -> tuple[float, dict[str, f
     return seconds, {s: sum(row["timings"][s] for row in done) for s in STAGES}
 
 
-def _time_peer(
-    folder: Path,
-    name: str,
-    source: str,
-    config: RaypipeConfig,
-    runs: int,
-    job_s: float,
-    rows: dict[str, Row],
-) -> PeerTime:
-    told, log = folder / f"{name}.pickle", folder / f"{name}.log"
+class _PeerRun(NamedTuple):
+    """Seconds of a peer, and what lasts of its rows by series."""
+
+    seconds: float
+    rows: dict[str, Row]
+
+
+def _run_peer(stem: Path, name: str, source: str, config: RaypipeConfig) -> _PeerRun:
+    told, done, log = (stem.with_suffix(s) for s in (".pickle", ".parquet", ".log"))
     told.write_bytes(
         pickle.dumps(Work.model_validate({"peer": name, "manifest": source, "config": config}))
     )
-    times, same = [], []
-    for i in range(runs):
-        done = folder / f"{name}-{i}.parquet"
-        command = [sys.executable, "-m", "raypipe.bench.pipeline_peers", str(told), str(done)]
-        with log.open("w") as stream:
-            code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
-        if code:
-            raise RaypipeError(f"bench pipeline: {name} ended with {code}; its log is {log}")
-        table = pq.read_table(done).to_pylist()
-        times.append(seconds_of(span(table)))
-        same += [_lasting(row) == rows[row["series_key"]] for row in table]
+    command = [sys.executable, "-m", "raypipe.bench.pipeline_peers", str(told), str(done)]
+    with log.open("w") as stream:
+        code = subprocess.run(command, stdout=stream, stderr=stream, check=False).returncode
+    if code:
+        raise RaypipeError(f"bench pipeline: {name} ended with {code}; its log is {log}")
+    rows = pq.read_table(done).to_pylist()
+    return _PeerRun(seconds_of(span(rows)), {row["series_key"]: _lasting(row) for row in rows})
+
+
+def _peer_time(name: str, done: Sequence[_PeerRun], job_s: float, rows: dict[str, Row]) -> PeerTime:
+    times = [run.seconds for run in done]
+    same = [run.rows.get(key) == row for run in done for key, row in rows.items()]
     seconds = statistics.median(times)
     return PeerTime(
         name=name,

@@ -5,9 +5,9 @@
 In: a Work: engine, manifest, config. Out: the finished rows as Parquet, whose timings say how long
 it took. Does not know: what is compared with what.
 
-Each engine is used as its documentation shows it, with one worker a core. Networks are loaded
-before the first series is read, as they are where raypipe's job is measured. Where a worker runs
-all stages, its networks and its language model get one thread.
+Each engine is used as its documentation shows it, with one worker a core. Networks are loaded and
+every worker that loads has read a series before the first one counts, as where raypipe's job is
+measured. Where a worker runs all stages, its networks and its language model get one thread.
 
     dataloader  workers of torch load and prepare, the main process detects and describes
     daft        a class of all four stages, one process a core
@@ -20,14 +20,14 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raypipe.archive.manifest import read_manifest
+from raypipe.archive.manifest import first_row, read_manifest
 from raypipe.config import RaypipeConfig
 from raypipe.cores import usable_cores
 from raypipe.settings import Settings
@@ -56,12 +56,17 @@ def one_thread(config: RaypipeConfig) -> RaypipeConfig:
 def work(told: Work) -> list[Row]:
     """Every row of the manifest, finished."""
     rows = read_manifest(told.manifest, told.config.archive.storage).to_pylist()
-    by: dict[Peer, Callable[[list[Row], RaypipeConfig], list[Row]]] = {
+    by: dict[Peer, Callable[[list[Row], Work], list[Row]]] = {
         "dataloader": _by_dataloader,
         "daft": _by_daft,
         "spark": _by_spark,
     }
-    return by[told.peer](rows, told.config)
+    return by[told.peer](rows, told)
+
+
+def _warm(told: Work, worker: int = 0) -> None:
+    """Read the first series for nothing: imports and decoders are start-up."""
+    Prepare(told.config)(Load(told.config)(first_row(told.manifest, told.config.archive.storage)))
 
 
 class _Loaded:
@@ -77,15 +82,17 @@ class _Loaded:
         return self._prepare(self._load(self._rows[index]))
 
 
-def _by_dataloader(rows: list[Row], config: RaypipeConfig) -> list[Row]:
+def _by_dataloader(rows: list[Row], told: Work) -> list[Row]:
     from torch.utils.data import DataLoader
 
+    config = told.config
     detect, describe = Detect(config), Describe(config)
     loader: Any = DataLoader(
         _Loaded(rows, config),  # type: ignore[arg-type]
         batch_size=None,
         num_workers=usable_cores(),
         multiprocessing_context=multiprocessing.get_context("spawn"),
+        worker_init_fn=partial(_warm, told),
     )
     done: list[Row] = []
     batch: list[Row] = []
@@ -106,14 +113,16 @@ def _rows_a_call(config: RaypipeConfig) -> int:
 
 @cache
 def _every_stage(told: bytes) -> Callable[[list[Row]], list[Row]]:
-    """All four stages of a pickled config, loaded once in a process."""
-    settings = one_thread(pickle.loads(told))
+    """All four stages of a pickled Work, loaded once in a process, which reads a series first."""
+    of: Work = pickle.loads(told)
+    settings = one_thread(of.config)
+    _warm(of)
     load, prepare = Load(settings), Prepare(settings)
     detect, describe = Detect(settings), Describe(settings)
     return lambda rows: describe([detect(prepare(load(row))) for row in rows])
 
 
-def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
+def _by_daft(rows: list[Row], told: Work) -> list[Row]:
     import daft
 
     @daft.cls(max_concurrency=usable_cores(), use_process=True)
@@ -128,13 +137,13 @@ def _by_daft(rows: list[Row], config: RaypipeConfig) -> list[Row]:
     def column(values: list[Row]) -> daft.Series:
         return daft.Series.from_pylist(values, dtype=daft.DataType.python())
 
-    stages = Stages(pickle.dumps(config))
+    stages = Stages(pickle.dumps(told))
     # small batches: else a worker would take all of so few rows
-    frame = daft.from_pydict({"row": column(rows)}).into_batches(_rows_a_call(config))
+    frame = daft.from_pydict({"row": column(rows)}).into_batches(_rows_a_call(told.config))
     return list(frame.select(stages.finish(frame["row"]).alias("row")).to_pydict()["row"])
 
 
-def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
+def _by_spark(rows: list[Row], told: Work) -> list[Row]:
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -144,18 +153,18 @@ def _by_spark(rows: list[Row], config: RaypipeConfig) -> list[Row]:
         .config("spark.driver.host", "127.0.0.1")
         .getOrCreate()
     )
-    told = pickle.dumps(config)
+    pickled = pickle.dumps(told)
 
     def warm(_: int) -> Iterator[int]:
-        _every_stage(told)
+        _every_stage(pickled)
         return iter(())
 
     def finish(part: Iterator[Row]) -> list[Row]:
-        return _every_stage(told)(list(part))
+        return _every_stage(pickled)(list(part))
 
     context = session.sparkContext
     context.parallelize(range(usable_cores()), usable_cores()).foreach(warm)
-    parts = math.ceil(len(rows) / _rows_a_call(config))
+    parts = math.ceil(len(rows) / _rows_a_call(told.config))
     done: list[Row] = context.parallelize(rows, parts).mapPartitions(finish).collect()
     session.stop()
     return done

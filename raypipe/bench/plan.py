@@ -12,6 +12,7 @@ from raypipe.archive.index import build_index
 from raypipe.batch.forecast import Forecast, forecast
 from raypipe.batch.job import Job
 from raypipe.bench.machine import machine
+from raypipe.bench.steady import all_ok
 from raypipe.config import RaypipeConfig
 from raypipe.phantom import write_bulk_archive
 from raypipe.settings import Settings
@@ -39,6 +40,9 @@ def bench_plan(
         config: of the job.
         calibration: series of the calibration run.
         shape_zyx: voxels of half of the series; the others have twice the slices.
+
+    Raises:
+        RaypipeError: a series of the real run was not ok.
     """
     z, y, x = shape_zyx
     half = calibration * TIMES // 2
@@ -52,7 +56,9 @@ def bench_plan(
         manifest, folder / "plan", config, series=calibration, on_progress=lambda progress: None
     )
     ray.shutdown()  # the real run starts as a user's does
-    measured_s = Job(manifest, str(folder / "results"), config).run(lambda progress: None).wall_s
+    job = Job(manifest, str(folder / "results"), config)
+    measured_s = job.run(lambda progress: None).wall_s
+    all_ok(job.output.iterate_rows(["status", "reason"]))
     return PlanResult(
         forecast=told,
         measured_s=measured_s,

@@ -98,7 +98,9 @@ def measures(
 
 
 def _columns(rows: Sequence[Measured]) -> dict[str, tuple[float, ...]]:
-    return {name: tuple(row[name] for row in rows if name in row) for name in rows[0]}
+    # a draw may hold no question of a rare attribute
+    names = [name for name in (ALL, *ASKED) if any(name in row for row in rows)]
+    return {name: tuple(row[name] for row in rows if name in row) for name in names}
 
 
 def figure_arms(result: PrefixResult) -> tuple[AblationArm, ...]:

@@ -8,7 +8,7 @@ Does not know: what is compared with what.
 Each set is one submission; a few requests of their own come first and are not timed. Every set
 holds other requests, so that no cache knows them. The time to start is not part of any number.
 ray.data.llm cannot be timed set by set: its batches overlap, so all sets count as one, from when
-the engine takes up the first request to when the last batch leaves it.
+the engine takes up the first request to when the last batch leaves it; nothing comes before.
 """
 
 import sys

@@ -15,7 +15,7 @@ from pathlib import Path
 from raypipe.errors import ConfigError
 
 _ROOT = Path("/sys/fs/cgroup")
-_PERIOD_US = 100_000
+_PERIOD_US, _LEAST_US = 100_000, 1_000
 _TRIES, _PAUSE_S = 50, 0.2
 
 
@@ -31,21 +31,22 @@ def cpu_share(name: str, cores: float) -> Iterator[Path]:
         ConfigError: the kernel does not let this process limit CPU time.
     """
     group, quota = _controller() / name, int(cores * _PERIOD_US)
-    try:
+    if quota < _LEAST_US:
+        raise ConfigError(
+            f"a share of {cores:g} cores is less than the {_LEAST_US / _PERIOD_US:g} that the "
+            "kernel can give: ask for fewer nodes"
+        )
+    with _refused(group):
         if _is_version_2():
             (_ROOT / "cgroup.subtree_control").write_text("+cpu")
-            group.mkdir()
-            (group / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
-        else:
-            group.mkdir()
-            (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
-    except OSError as error:
-        raise ConfigError(
-            f"a share of the CPU needs control groups, and {error.filename} refuses "
-            f"({error.strerror}): run as root, in a container with --privileged"
-        ) from error
+        group.mkdir()
     try:
+        with _refused(group):
+            if _is_version_2():
+                (group / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+            else:
+                (group / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+                (group / "cpu.cfs_quota_us").write_text(str(quota))
         yield group
     finally:
         _remove(group)
@@ -60,6 +61,19 @@ def started_in(group: Path) -> Iterator[None]:
         yield
     finally:
         (own / "cgroup.procs").write_text(str(os.getpid()))
+
+
+@contextmanager
+def _refused(group: Path) -> Iterator[None]:
+    """What the kernel does not let this process do with a group, as ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        # one that refuses what is written does not tell its name
+        raise ConfigError(
+            f"a share of the CPU needs control groups, and {error.filename or group} refuses "
+            f"({error.strerror}): run as root, in a container with --privileged"
+        ) from error
 
 
 def _remove(group: Path) -> None:

@@ -54,7 +54,7 @@ def _show(result: IngestResult) -> None:
 
     console = Console()
     for series in result.series:
-        same = {True: "the same", False: "OTHER", None: "on another grid"}[series.same_voxels]
+        same = {True: "the same", False: "OTHER", None: "not compared"}[series.same_voxels]
         table = Table(
             *("tool", "s", "cold, s"),
             title=f"{series.name}: {series.slices} slices, {series.megabytes:.1f} MB; voxels of "
@@ -66,14 +66,19 @@ def _show(result: IngestResult) -> None:
                 (t.problem, "") if t.warm_s is None else (f"{t.warm_s:.3f}", f"{t.cold_s:.3f}")
             )
             table.add_row(t.tool, *seconds)
-        table.add_row("raypipe, from S3 to memory", f"{result.s3_warm_s[series.name]:.3f}", "")
+        if series.name in result.s3_warm_s:
+            table.add_row("raypipe, from S3 to memory", f"{result.s3_warm_s[series.name]:.3f}", "")
         console.print(table)
-    megabytes = sum(s.megabytes for s in result.series)
+    read = [s for s in result.series if s.warm_s(OURS) is not None]
+    megabytes = sum(s.megabytes for s in read)
     ours, _ = result.total_s(OURS)
     console.print(
-        f"raypipe reads {len(result.series) / ours:.1f} series/s, {megabytes / ours:.0f} MB/s"
+        f"raypipe reads {len(read) / ours:.1f} series/s, {megabytes / ours:.0f} MB/s"
     )
     for peer in PEERS:
+        if peer not in result.all_cores_s:
+            console.print(f"{peer} refused every series that raypipe reads")
+            continue
         theirs, own = result.total_s(peer)
         together = theirs / result.all_cores_s[peer]
         console.print(

@@ -50,7 +50,7 @@ def openi(
     Index terms of experts in, the text of radiologists as reference. Parts are made by uid; the
     adapter stays in the folder.
 
-        raypipe bench openi --data ../shared/data/openi_reports --folder out/openi
+        raypipe bench openi --data FOLDER --folder out/openi
     """
     from rich.console import Console
 

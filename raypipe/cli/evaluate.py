@@ -63,6 +63,8 @@ def detection(
 ) -> None:
     """Accuracy, AUC, AP, FROC, sensitivity by size and calibration of a run, with intervals.
 
+    Works with the config that lies in the output folder, unless --config gives one.
+
     Curves and AP reach as far down as the results do: for whole ones, make the results with low
     `findings.thresholds`. Precision, recall and F1 are those at the usual thresholds even then.
 
@@ -71,14 +73,16 @@ def detection(
     from raypipe.batch.case_views import CaseViewer
     from raypipe.batch.evaluation import load_cohort, operating_thresholds
     from raypipe.batch.output import open_output
+    from raypipe.batch.restart import settings_of
     from raypipe.config import load_config
     from raypipe.evaluate.config import DetectionEvaluationConfig
     from raypipe.evaluate.detection import evaluate_detection
     from raypipe.evaluate.figure_files import write_figures
     from raypipe.evaluate.tables import write_evaluation
 
-    settings = load_config(config, overrides or ())
-    run = open_output(results, settings.archive.storage)
+    given = load_config(config, overrides or ())
+    run = open_output(results, given.archive.storage)
+    settings = given if config else settings_of(run, overrides or ())
     cohort = load_cohort(run, truth, settings, scores=image_scores)
     measures = DetectionEvaluationConfig(
         labels=cohort.labels,

@@ -43,22 +43,24 @@ def export(
     One folder a series. SR and SEG refer to the source's DICOM instances, whose headers are read
     again; a series from NIfTI or pictures gets FHIR alone. Research use only: the objects say so.
 
+    Works with the config that lies in the output folder, unless --config gives one.
+
         raypipe export results exported
 
         raypipe export results exported --format sr,seg --identity source --series 3f2a
     """
     from raypipe.batch.export import Exporter, parse_formats
     from raypipe.batch.output import open_output
+    from raypipe.batch.restart import check_hash_key, settings_of
     from raypipe.config import load_config
 
-    chosen = [f"export.identity={identity}"] if identity else []
-    settings = load_config(config, (*(overrides or ()), *chosen))
-    exporter = Exporter(
-        open_output(results, settings.archive.storage),
-        out,
-        parse_formats(formats),
-        settings,
-    )
+    chosen = (*(overrides or ()), *([f"export.identity={identity}"] if identity else ()))
+    given = load_config(config, chosen)
+    run = open_output(results, given.archive.storage)
+    settings = given if config else settings_of(run, chosen)
+    if settings.export.identity == "keyed":
+        check_hash_key(settings)
+    exporter = Exporter(run, out, parse_formats(formats), settings)
     with _progress() as on_progress:
         summary = exporter.run(series or (), on_progress)
     _show(summary, out)

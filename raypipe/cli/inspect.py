@@ -29,23 +29,25 @@ def inspect(
     """Show the rows of a run: what was found, what was rejected and why.
 
     A single series (--series KEY) is shown with its findings and its report. Pages (--html) show
-    the key slices with boxes; they read the pixels from the archive again, so give the --config of
-    the run: a series that only it repairs has a page without pictures otherwise.
+    the key slices with boxes; they read the pixels from the archive again, as the config that lies
+    in the output folder says, unless --config gives one.
 
         raypipe inspect results
 
         raypipe inspect results --html pages --status ok
     """
     from raypipe.batch.output import open_output
+    from raypipe.batch.restart import settings_of
     from raypipe.batch.review import load_volume, selected_rows
     from raypipe.cli.display import show_rows
     from raypipe.config import load_config
     from raypipe.sink.pages import write_pages
 
-    settings = load_config(config, overrides or ())
-    results = open_output(output, settings.archive.storage)
+    given = load_config(config, overrides or ())
+    results = open_output(output, given.archive.storage)
     rows = selected_rows(results, keys=series or (), status=status, limit=limit)
     show_rows(rows, detailed=bool(series))
     if html is not None:
+        settings = given if config else settings_of(results, overrides or ())
         pages = write_pages(rows, lambda row: load_volume(results, row, settings), html)
         typer.echo(f"{len(pages)} pages: open {html / 'index.html'}")

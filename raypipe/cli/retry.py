@@ -28,7 +28,7 @@ def retry(
         raypipe retry results --reason quarantined --reason decoder_timeout
     """
     from raypipe.batch.output import open_output
-    from raypipe.batch.restart import job_of, known_reasons, settings_of
+    from raypipe.batch.restart import check_hash_key, job_of, known_reasons, settings_of
     from raypipe.cli.display import run_progress, show_run_summary
     from raypipe.config import load_config
 
@@ -36,6 +36,7 @@ def retry(
     given = load_config(config, overrides or ())
     results = open_output(output, given.archive.storage)
     settings = given if config else settings_of(results, overrides or ())
+    check_hash_key(settings)
     job = job_of(results, settings)
     typer.echo(f"{job.retry_failed(wanted)} failed series will be done again")
     with run_progress() as on_series:

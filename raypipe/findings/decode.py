@@ -8,10 +8,11 @@ Labels do not compete here: whether a lesion is a cyst or a mass is told by all 
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from raypipe.knowledge.graph import load_graph
 from raypipe.settings import Settings
 from raypipe.types import Detection
 
@@ -29,8 +30,8 @@ class FindingsConfig(Settings):
         description="score above which a finding is claimed; null: what the weights say, label by "
         "label, else 0.3",
     )
-    thresholds: dict[str, float] = Field(
-        default={}, description="label -> score, instead of `threshold`"
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={}, description="label -> score, instead of `threshold`; 1: never claimed"
     )
     slice_floor: float = Field(
         default=0.12, ge=0, lt=1, description="score above which a box of one slice is linked"
@@ -75,6 +76,14 @@ class FindingsConfig(Settings):
     calibration_intercept: dict[str, float] = Field(
         default={}, description="label -> Platt intercept"
     )
+
+    @field_validator("thresholds", "calibration_slope", "calibration_intercept")
+    @classmethod
+    def _known_labels(cls, told: dict[str, float]) -> dict[str, float]:
+        if unknown := sorted(set(told) - set(load_graph().findings)):
+            labels = ", ".join(load_graph().detected)
+            raise ValueError(f"{unknown[0]!r} is no finding; those that get boxes are {labels}")
+        return told
 
     def completed_by(
         self,

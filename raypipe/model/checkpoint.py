@@ -106,6 +106,8 @@ def parse_checkpoint(data: bytes, kind: type[Info]) -> tuple[dict[str, Tensor], 
 
 
 def _read(path: str) -> bytes:
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         if path == "default":
             return (resources.files("raypipe.model") / "weights" / DEFAULT_WEIGHTS).read_bytes()
@@ -115,10 +117,10 @@ def _read(path: str) -> bytes:
             with fsspec.open(path, "rb") as file:
                 return bytes(file.read())
         return Path(path).read_bytes()
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError, BotoCoreError, ClientError) as error:
         raise CheckpointError(
             f"weights: cannot read {path!r} ({type(error).__name__}); "
-            "name a safetensors file, an s3:// address or 'default'"
+            "name a safetensors file, an s3:// address that the AWS credentials open, or 'default'"
         ) from error
 
 

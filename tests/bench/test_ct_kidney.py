@@ -68,6 +68,8 @@ def test_a_run_that_was_stopped_goes_on(
         with pytest.raises(KeyboardInterrupt):
             bench_ct_kidney(str(data), tmp_path, **told)
     assert (tmp_path / "blocks-0.pt").is_file()
+    with pytest.raises(ConfigError, match=r"blocks-0\.pt was begun otherwise"):
+        bench_ct_kidney(str(data), tmp_path, seeds=1, changes={**CHANGES, "steps": 2})
     (run,) = bench_ct_kidney(str(data), tmp_path, **told).runs
     assert run.train_seconds > 0
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from raypipe.bench import encoder as bench
 from raypipe.bench.encoder import bench_encoder, flops_by_part, parts_of
 from raypipe.model.encoder import Encoder, StageConfig, paper, small
 
@@ -69,3 +70,11 @@ def test_shares_follow_from_what_was_measured() -> None:
         assert run.best_seconds <= run.seconds
         assert sum(part.time_share for part in run.parts) == pytest.approx(1.0)
         assert sum(part.flop_share for part in run.parts) == pytest.approx(1.0)
+
+
+def test_of_two_passes_the_median_is_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = iter([1.0, 3.0])
+    monkeypatch.setattr(bench, "_seconds", lambda work: next(passes))
+    monkeypatch.setattr(bench, "peak_gflops", lambda: 1e6)
+    (run,) = bench_encoder("small", threads=[1], batches=[1], repeats=2).runs
+    assert (run.seconds, run.best_seconds) == (2.0, 1.0)

@@ -6,7 +6,8 @@ import sys
 import psutil
 import pytest
 
-from raypipe.bench.memory import MemoryRun, MemorySample, _own_bytes
+from raypipe.bench.memory import MemoryRun, MemorySample, _own_bytes, highest_mib
+from raypipe.errors import RaypipeError
 
 
 def test_peaks_of_parts_of_a_run() -> None:
@@ -18,6 +19,15 @@ def test_peaks_of_parts_of_a_run() -> None:
     assert run.seconds_per_series == 0.5
     assert run.peak("driver_mib", 0.0, 0.5) == 50.0 and run.peak("driver_mib", 0.8, 1.0) == 100.0
     assert run.peak("all_mib", 0.0, 1.0) == 100.0
+
+
+def test_a_run_that_was_over_before_its_memory_was_read_is_refused() -> None:
+    before = MemorySample(at_s=-1.0, driver_mib=1.0, object_store_mib=1.0, all_mib=1.0)
+    run = MemoryRun(series=2, seconds=0.4, samples=[before])
+    with pytest.raises(RaypipeError, match=r"2 series took 0\.4 s.* ask for more"):
+        highest_mib(run)
+    within = before.model_copy(update={"at_s": 0.2, "all_mib": 3.0})
+    assert highest_mib(run.model_copy(update={"samples": [before, within]})) == 3.0
 
 
 def test_own_memory_of_a_process_and_of_one_that_is_gone() -> None:

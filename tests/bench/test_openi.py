@@ -203,6 +203,8 @@ def test_the_whole_without_training(
     other = WITHOUT_TRAINING.model_copy(update={"candidates": 2})
     with pytest.raises(ConfigError, match="results of other settings"):
         bench_openi(data, tmp_path, other, ReportConfig())
+    with pytest.raises(ConfigError, match="holds texts of vllm smollm2, not of vllm other"):
+        bench_openi(data, tmp_path, WITHOUT_TRAINING, ReportConfig(language_model="other"))
 
 
 def test_training_is_told_the_pairs_and_enough_steps(tmp_path: Path) -> None:

@@ -52,6 +52,22 @@ def test_accuracies_intervals_and_differences_are_of_the_questions() -> None:
     assert "shape" not in found["difference"]  # no question asks for it
 
 
+def test_an_attribute_that_draws_miss_keeps_its_interval() -> None:
+    answers = [
+        Answer(
+            series=i,
+            label="pulmonary_nodule",
+            truth={"margin": "smooth"} | ({"shape": "round"} if i == 3 else {}),
+            said={"margin": "smooth", "shape": "round"},
+        )
+        for i in range(6)
+    ]
+    found = measures(Scored(answers), {TEXT_ARM: [answers], PREFIX_ARM: [answers]}, 50)
+    for arm in (TEXT_ARM, PREFIX_ARM):
+        assert list(found["intervals"][arm]) == list(found["accuracy"][arm])
+    assert found["difference"]["shape"] == (0.0, 0.0, 0.0)
+
+
 def test_an_arm_that_answers_alike_gains_nothing() -> None:
     same = [_answers(0.5)]
     found = measures(Scored(same[0]), {TEXT_ARM: same, PREFIX_ARM: same}, 50)

@@ -77,6 +77,17 @@ def test_what_is_started_in_a_share_gets_no_more_than_that() -> None:
 
 
 @needs_shares
+def test_a_share_that_the_kernel_refuses_is_named_and_leaves_no_group() -> None:
+    name = "raypipe-test-refused"
+    with pytest.raises(ConfigError, match=f"{name} refuses"), cpu_share(name, 1e12):
+        pass
+    with pytest.raises(ConfigError, match="fewer nodes"), cpu_share(name, 0.001):
+        pass
+    with cpu_share(name, 0.5) as group:  # the name is free
+        assert group.exists()
+
+
+@needs_shares
 @pytest.mark.slow
 def test_the_job_runs_on_nodes_by_shares(tmp_path: Path) -> None:
     steps: list[str] = []

@@ -3,6 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from raypipe.config import load_config
+from raypipe.errors import ConfigError
 from raypipe.findings.assemble import assemble_findings
 from raypipe.findings.decode import FindingsConfig
 from raypipe.geometry import Box, Geometry
@@ -166,6 +168,19 @@ def test_thresholds_by_label_and_calibration() -> None:
     odds = (cyst.score / (1 - cyst.score)) ** 2 * np.exp(-1.0)
     assert cyst.probability == pytest.approx(odds / (1 + odds))
     assert next(f for f in found if f.label == "renal_cyst").probability is None
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("thresholds={lung_nodule: 0.5}", "'lung_nodule' is no finding.*pulmonary_nodule"),
+        ("calibration_slope={lung_nodule: 1}", "'lung_nodule' is no finding"),
+        ("thresholds={liver_cyst: 30}", r"findings\.thresholds\.liver_cyst"),
+    ],
+)
+def test_scores_of_no_label_and_beyond_1_are_refused(told: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=(f"findings.{told}",))
 
 
 def test_a_finding_off_the_volume_is_left_out() -> None:

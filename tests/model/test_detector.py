@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from s3fs import S3FileSystem
 
 from raypipe.errors import CheckpointError, ConfigError
 from raypipe.geometry import Geometry
@@ -177,6 +178,21 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     save_checkpoint(path, {**state, "encoder.stem.weight": bad}, info)
     with pytest.raises(CheckpointError, match="not finite"):
         Detector(DetectorConfig(weights=str(path)), FINGERPRINT)
+
+
+def test_weights_at_an_address_that_cannot_be_read_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    S3FileSystem.clear_instance_cache()  # one of another test may know keys
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(CheckpointError, match="NoCredentialsError"):
+        load_checkpoint("s3://raypipe-no-such-bucket/weights.safetensors")
+    with pytest.raises(CheckpointError, match="cannot read 'disk://weights'"):
+        load_checkpoint("disk://weights")
 
 
 def test_windows_become_channels() -> None:
