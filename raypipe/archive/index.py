@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from pydantic import Field, SecretStr
 
@@ -19,7 +20,7 @@ from raypipe.archive.addresses import as_name, as_text
 from raypipe.archive.grouping import group_entries
 from raypipe.archive.headers import header_from_json, quiet_pydicom
 from raypipe.archive.identity import keyed_hash
-from raypipe.archive.manifest import Row, manifest_row, part_files, read_part, write_rows
+from raypipe.archive.manifest import Row, first_row, manifest_row, part_files, read_part, write_rows
 from raypipe.archive.scan import scan
 from raypipe.archive.splitting import Entry
 from raypipe.archive.state import Remembered, State
@@ -103,9 +104,7 @@ def build_index(
         )
     filesystem, path = filesystem_for(out, storage)
     _refuse_other(filesystem, path, source, config)
-    state = State(filesystem, path, f"{source} {keyed_hash('raypipe', config.hash_key)}")
-    if state.is_foreign():
-        raise ConfigError(f"{path} was made with another hash_key: give that key, or a new folder")
+    state = _state(filesystem, path, source, config)
     known = state.load()
     with quiet_pydicom():
         current, volatile, bytes_read, files_read = _bring_up_to_date(
@@ -140,6 +139,26 @@ def build_index(
         bytes_read=bytes_read,
         seconds=time.perf_counter() - started,
     )
+
+
+def check_manifest_key(manifest: str, config: IndexConfig, storage: StorageConfig) -> None:
+    """See that a manifest was made with the same key of hashes, where it tells.
+
+    Raises:
+        ConfigError: it was made with another one.
+    """
+    filesystem, path = filesystem_for(manifest, storage)
+    if filesystem.isdir(f"{path}/_state"):
+        _state(filesystem, path, first_row(manifest, storage)["source"], config)
+
+
+def _state(filesystem: Any, path: str, source: str, config: IndexConfig) -> State:
+    state = State(filesystem, path, f"{source} {keyed_hash('raypipe', config.hash_key)}")
+    if state.is_foreign():
+        raise ConfigError(
+            f"{path} was made with another index.hash_key: give that key, or a new folder"
+        )
+    return state
 
 
 def _absolute(source: str, storage: StorageConfig) -> str:

@@ -20,7 +20,7 @@ from ray.data._internal.execution.backpressure_policy import (
 )
 from ray.data.checkpoint import CheckpointConfig
 
-from raypipe.archive.index import IndexSummary, build_index
+from raypipe.archive.index import IndexSummary, build_index, check_manifest_key
 from raypipe.archive.manifest import part_files, read_manifest, series_keys
 from raypipe.archive.storage import absolute, filesystem_for
 from raypipe.batch.attempts import Attempts
@@ -38,6 +38,8 @@ from raypipe.batch.run_log import RunLog
 from raypipe.batch.summary import RunSummary, summarize
 from raypipe.config import RaypipeConfig
 from raypipe.errors import ConfigError, Status
+
+_SELECTION = "selection"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Job:
         on_log: gets every line of the log as well.
 
     Raises:
-        ConfigError: the output holds rows of a config that gives other results.
+        ConfigError: the output holds rows of a config that gives other results, or the manifest
+            was made with another key of hashes.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Job:
         self._source_is_manifest = bool(part_files(*filesystem_for(source, config.archive.storage)))
         self.output: Output = open_output(output, config.archive.storage)
         self._attempts = Attempts(self.output.uri, config.archive.storage)
+        if self._source_is_manifest:
+            check_manifest_key(source, config.index, config.archive.storage)
         self._refuse_other_config()
 
     def index(self, on_progress: Callable[[int, int, int], None]) -> IndexSummary | None:
@@ -179,6 +184,8 @@ class Job:
         finally:
             if gate is not None:
                 ray.kill(gate)
+            if self._limit is not None:
+                self.output.remove_folder(_SELECTION)
 
     def _write_record(self) -> None:
         self.output.write_text("config.yaml", self._config.to_yaml())
@@ -202,8 +209,9 @@ class Job:
     def _selected_manifest(self) -> tuple[pafs.FileSystem, list[str]]:
         """Filesystem and files of the rows to work on; `limit` needs a manifest of its own."""
         if self._limit is not None:
-            self.output.write_table("selection/part-00000.parquet", self._manifest_rows())
-            return self.output.filesystem, [f"{self.output.path}/selection/part-00000.parquet"]
+            name = f"{_SELECTION}/part-00000.parquet"
+            self.output.write_table(name, self._manifest_rows())
+            return self.output.filesystem, [f"{self.output.path}/{name}"]
         filesystem, path = filesystem_for(self._manifest_uri(), self._config.archive.storage)
         return as_arrow(filesystem), part_files(filesystem, path)
 

@@ -10,6 +10,7 @@
     OUTPUT/progress.json          how far a run is (batch.progress)
     OUTPUT/log.jsonl              what happened (batch.run_log)
     OUTPUT/retry.json             only while rows are being taken back for a retry
+    OUTPUT/selection/             only while a run with a limit works: its rows of the manifest
 
 In: an address. Out: paths, rows, and the two ways to change a finished folder.
 Does not know: Ray, the stages.
@@ -100,6 +101,10 @@ class Output:
         """Write a Parquet file whole or not at all."""
         with self._replacing(name) as stream:
             pq.write_table(table, stream, write_page_checksum=True)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder with all that is in it."""
+        self.filesystem.delete_dir(f"{self.path}/{name}")
 
     def result_files(self) -> list[str]:
         """The files of the result rows, sorted."""

@@ -245,7 +245,7 @@ def test_callers_mistakes_are_config_errors(tmp_path: Path) -> None:
     build_index(str(tmp_path / "archive"), out, IndexConfig())
     with pytest.raises(ConfigError, match="folder of its own"):
         build_index(str(tmp_path / "archive" / "s000.dcm"), out, IndexConfig())
-    with pytest.raises(ConfigError, match="another hash_key"):
+    with pytest.raises(ConfigError, match=r"another index\.hash_key"):
         build_index(str(tmp_path / "archive"), out, IndexConfig(hash_key=SecretStr("other")))
     with pytest.raises(ConfigError, match="mask"):
         build_index(str(tmp_path / "archive"), out, IndexConfig(hash_key=SecretStr("*" * 10)))

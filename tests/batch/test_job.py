@@ -67,6 +67,7 @@ class TestOneRay:
     def test_limit_then_all(self, archive: Path, tmp_path: Path) -> None:
         config = load_config(overrides=FAST)
         first = _rows(_run(archive, tmp_path / "out", config, limit=3))
+        assert not (tmp_path / "out" / "selection").exists()  # it may name a patient
         assert len(first) == 3
         everything = _rows(_run(archive, tmp_path / "out", config))
         assert len(everything) > 3

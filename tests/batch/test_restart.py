@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from raypipe.archive.index import build_index
 from raypipe.archive.storage import StorageConfig
 from raypipe.batch.job import Job
 from raypipe.batch.output import JOB_FILE, Output, open_output
@@ -9,6 +10,7 @@ from raypipe.batch.restart import check_hash_key, job_of, known_reasons, setting
 from raypipe.batch.status import run_status
 from raypipe.config import load_config
 from raypipe.errors import ConfigError
+from tests.archive.ct_files import tissue, write_ct
 from tests.batch.result_folder import KEYS, result_folder
 
 
@@ -40,6 +42,16 @@ def test_a_secret_that_is_not_told_is_asked_for(output: Output) -> None:
     given = settings_of(output, ["index.hash_key=secret"])
     check_hash_key(given)
     assert given.index.hash_key.get_secret_value() == "secret"
+
+
+def test_a_manifest_with_another_key_is_refused(tmp_path: Path) -> None:
+    write_ct(tmp_path / "archive" / "0.dcm", tissue())
+    manifest = str(tmp_path / "manifest")
+    config = load_config(overrides=["index.hash_key=secret"])
+    build_index(str(tmp_path / "archive"), manifest, config.index)
+    Job(manifest, str(tmp_path / "out"), config)
+    with pytest.raises(ConfigError, match=r"another index\.hash_key"):
+        Job(manifest, str(tmp_path / "out"), load_config())
 
 
 def test_the_manifest_is_found_from_another_folder(
