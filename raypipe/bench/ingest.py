@@ -28,6 +28,7 @@ from raypipe.archive.index import IndexConfig, build_index
 from raypipe.archive.manifest import read_manifest, series_ref
 from raypipe.archive.read import ArchiveConfig
 from raypipe.archive.storage import StorageConfig
+from raypipe.bench.empty import need_empty
 from raypipe.bench.ingest_tools import (
     by_dcm2niix,
     by_dicom2nifti,
@@ -135,10 +136,11 @@ def bench_ingest(
         on_step: called with what is timed next.
 
     Raises:
-        ConfigError: the folder holds no DICOM series that raypipe reads, or a peer is not
-            installed.
+        ConfigError: there is no DICOM series that raypipe reads, a peer is not installed, or the
+            working folder is not empty.
     """
     _need_peers()
+    need_empty(folder)
     series = tuple(_series(source, folder))
     if not series:
         raise ConfigError(f"bench ingest: {source} holds no DICOM series that can be read")

@@ -20,6 +20,7 @@ from pydantic import Field
 from raypipe.archive.index import build_index
 from raypipe.batch.cluster import start_ray
 from raypipe.batch.job import Job
+from raypipe.bench.empty import need_empty
 from raypipe.bench.machine import machine
 from raypipe.bench.new_process import in_new_process
 from raypipe.bench.sampling import sampled
@@ -84,8 +85,10 @@ def bench_memory(
     """Run the job over two archives of different length; start-up is left out.
 
     Raises:
+        ConfigError: the folder is not empty.
         RaypipeError: a series was not ok, or the short job was over before its memory was read.
     """
+    need_empty(folder)
     shorts = _runs(folder / "short", config, sizes[0], shape_zyx, _SHORT_RUNS)
     short = sorted(shorts, key=lambda run: run.seconds)[_SHORT_RUNS // 2]
     short_mib = highest_mib(short)

@@ -22,6 +22,7 @@ from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
+from raypipe.bench.empty import need_empty
 from raypipe.bench.machine import machine
 from raypipe.bench.pipeline_peers import Peer, Work, one_thread
 from raypipe.bench.steady import run_steady, seconds_of, span
@@ -80,12 +81,13 @@ def bench_pipeline(
         peers: other engines.
 
     Raises:
-        ConfigError: an unknown peer.
+        ConfigError: an unknown peer, or the folder is not empty.
         RaypipeError: a series was not ok, or a peer's process failed; the message names its log.
     """
     known = get_args(Peer)
     if unknown := [name for name in peers if name not in known]:
         raise ConfigError(f"bench pipeline: no peer {unknown[0]!r}; there are {', '.join(known)}")
+    need_empty(folder)
     archive = folder / "archive"
     write_bulk_archive(archive, n_series=series, seed=0, shape_zyx=shape_zyx)
     source = str(folder / "manifest")

@@ -11,6 +11,7 @@ import ray
 from raypipe.archive.index import build_index
 from raypipe.batch.forecast import Forecast, forecast
 from raypipe.batch.job import Job
+from raypipe.bench.empty import need_empty
 from raypipe.bench.machine import machine
 from raypipe.bench.steady import all_ok
 from raypipe.config import RaypipeConfig
@@ -42,8 +43,10 @@ def bench_plan(
         shape_zyx: voxels of half of the series; the others have twice the slices.
 
     Raises:
+        ConfigError: the folder is not empty.
         RaypipeError: a series of the real run was not ok.
     """
+    need_empty(folder)
     z, y, x = shape_zyx
     half = calibration * TIMES // 2
     for seed, slices in ((1, z), (2, 2 * z)):

@@ -30,6 +30,7 @@ from raypipe.archive.index import build_index
 from raypipe.batch.cluster import prepare_ray
 from raypipe.batch.job import Job
 from raypipe.batch.summary import STAGES
+from raypipe.bench.empty import need_empty
 from raypipe.bench.machine import machine
 from raypipe.bench.new_process import in_new_process
 from raypipe.bench.pipeline_peers import one_thread
@@ -129,8 +130,9 @@ def bench_scale(
         on_step: called with what is timed next.
 
     Raises:
-        ConfigError: this process may not limit CPU time.
+        ConfigError: this process may not limit CPU time, or the folder is not empty.
     """
+    need_empty(folder)
     source = str(folder / "manifest")
     write_bulk_archive(folder / "archive", n_series=series, seed=0, shape_zyx=shape_zyx)
     build_index(str(folder / "archive"), source, config.index)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
+from raypipe.bench.empty import need_empty
 from raypipe.bench.machine import machine
 from raypipe.bench.serve_load import (
     BurstResult,
@@ -77,7 +78,11 @@ def bench_serve(
         config: of the service; its jobs go into the folder.
         sizes: how much is sent.
         on_step: told what is being done.
+
+    Raises:
+        ConfigError: the folder is not empty.
     """
+    need_empty(folder)
     archive = folder / "archive"
     on_step("writing phantom series")
     write_bulk_archive(archive, n_series=sizes.series, seed=0, shape_zyx=sizes.shape_zyx)

@@ -63,10 +63,16 @@ def bench_start(
         shape_zyx: voxels of a series.
         runs: starts of each.
         on_step: called with what is timed next.
+
+    Raises:
+        ConfigError: the folder is not empty.
+        RaypipeError: a series was not ok.
     """
     from raypipe.archive.index import build_index
+    from raypipe.bench.empty import need_empty
     from raypipe.phantom import write_bulk_archive
 
+    need_empty(folder)
     source = str(folder / "manifest")
     write_bulk_archive(folder / "archive", n_series=8, seed=0, shape_zyx=shape_zyx)
     build_index(str(folder / "archive"), source, config.index)

@@ -72,9 +72,7 @@ def _show(result: IngestResult) -> None:
     read = [s for s in result.series if s.warm_s(OURS) is not None]
     megabytes = sum(s.megabytes for s in read)
     ours, _ = result.total_s(OURS)
-    console.print(
-        f"raypipe reads {len(read) / ours:.1f} series/s, {megabytes / ours:.0f} MB/s"
-    )
+    console.print(f"raypipe reads {len(read) / ours:.1f} series/s, {megabytes / ours:.0f} MB/s")
     for peer in PEERS:
         if peer not in result.all_cores_s:
             console.print(f"{peer} refused every series that raypipe reads")

@@ -42,6 +42,8 @@ def test_a_folder_without_series_is_refused(tmp_path: Path) -> None:
     work.mkdir()
     with pytest.raises(ConfigError, match="holds no DICOM series"):
         bench_ingest(str(tmp_path / "archive"), work, repeats=1, files=0, on_step=print)
+    with pytest.raises(ConfigError, match=r"is not empty \(manifest\)"):  # what the first left
+        bench_ingest(str(tmp_path / "archive"), work, repeats=1, files=0, on_step=print)
 
 
 def test_a_series_that_a_tool_refuses_costs_itself_alone(

@@ -9,6 +9,7 @@ import pytest
 from raypipe.archive.index import build_index
 from raypipe.archive.manifest import read_manifest
 from raypipe.bench import pipeline, pipeline_peers
+from raypipe.bench.empty import need_empty
 from raypipe.bench.pipeline import bench_pipeline
 from raypipe.bench.pipeline_peers import Work, work
 from raypipe.bench.steady import seconds_of, span
@@ -113,3 +114,11 @@ def test_an_unknown_peer_is_named(tmp_path: Path) -> None:
             runs=1,
             peers=["dask"],
         )
+
+
+def test_what_an_earlier_run_left_is_not_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "job-0").mkdir()
+    with pytest.raises(ConfigError, match=r"is not empty \(job-0\); name an empty --folder"):
+        bench_pipeline(tmp_path, load_config(), series=2, shape_zyx=(4, 64, 64), runs=1)
+    need_empty(tmp_path / "made" / "here")
+    assert (tmp_path / "made" / "here").is_dir()
