@@ -3,6 +3,7 @@
 import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_a_series_that_is_not_ok_is_no_time_of_the_work() -> None:
 
 
 def test_loop_job_and_peers_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loop, job and peers are stand-ins: Daft and Spark are not part of the environment."""
     turns: list[str] = []
     at = datetime(2026, 1, 1, tzinfo=UTC)
     row: Row = {"series_key": "a", "status": "ok", "reason": None, "findings": [], "report": None}
@@ -85,6 +87,7 @@ def test_loop_job_and_peers_take_turns(tmp_path: Path, monkeypatch: pytest.Monke
         turns.append("loop")
         return 6.0, dict.fromkeys(pipeline.STAGES, 1.0)
 
+    monkeypatch.setattr(pipeline, "ray", SimpleNamespace(shutdown=lambda: None))  # not the suite's
     monkeypatch.setattr(pipeline, "Job", FakeJob)
     monkeypatch.setattr(pipeline, "run_steady", lambda *told: (at, at + timedelta(seconds=2)))
     monkeypatch.setattr(pipeline, "_time_loop", loop)
