@@ -25,8 +25,9 @@ from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.windows import BONE, BRAIN, LUNG, SOFT_TISSUE, Window
 from raypipe.model.attention import attention_of
 from raypipe.model.detector import Detector, stacks
+from raypipe.sink.schema import has_scale
 from raypipe.stages import geometry_of
-from raypipe.types import Flag, ModelInput
+from raypipe.types import ModelInput
 from raypipe.volume.preprocess import preprocess
 
 LUNG_HU, BONE_HU = -400.0, 250.0
@@ -141,7 +142,7 @@ class CaseViewer:
                 if c.score >= self.evaluation.threshold_of(c.label)
             ),
             head=row["body_part"] == "head",
-            has_scale=Flag.NO_GEOMETRY not in (row["flags"] or ()),
+            has_scale=has_scale(row),
         )
 
     def _view(self, opened: _Opened, z: int, label: str | None = None) -> SliceView:

@@ -26,6 +26,7 @@ from raypipe.evaluate.truth_models import check_label
 from raypipe.findings.assemble import clipped
 from raypipe.geometry import Geometry
 from raypipe.model.config import RANDOM_WEIGHTS
+from raypipe.sink.schema import has_scale
 from raypipe.stages import geometry_of, typed_findings
 from raypipe.types import Flag
 
@@ -189,7 +190,7 @@ def join(rows: Mapping[str, Row], known: KnownTruth, scores: ImageScores = "labe
         if row is None:
             left_out["series of the truth without a result row"] += 1
             continue
-        if series.geometry is not None and Flag.NO_GEOMETRY in (row["flags"] or ()):
+        if series.geometry is not None and not has_scale(row):
             left_out["series whose place in the patient is not known, so boxes cannot be"] += 1
             continue
         truth = _placed(series, row)
@@ -226,7 +227,7 @@ def _placed(series: KnownSeries, row: Row) -> TruthSeries:
             if box is not None:
                 placed.append(replace(lesion, box_zyx=box))
         lesions = tuple(placed)
-        grid = None if Flag.NO_GEOMETRY in (row["flags"] or ()) else target
+        grid = target if has_scale(row) else None
     return TruthSeries(
         series_key=series.series_key,
         lesions=tuple(_sized(lesion, grid) for lesion in lesions),

@@ -26,7 +26,7 @@ from raypipe.evaluate.text import ReportSet
 from raypipe.evaluate.truth_models import check_label
 from raypipe.knowledge.terminology import SIDES, is_length, load_terminology
 from raypipe.parquet import read_parquet
-from raypipe.types import Flag
+from raypipe.sink.schema import has_scale
 
 _SUFFIXES = (".parquet", ".csv")
 _WORDS = ("key", "system", "text", "label", "side", "level")
@@ -130,7 +130,7 @@ def _of_run(source: str, storage: StorageConfig) -> tuple[dict[str, Texts], Fact
         report = row["report"]
         sentences = [each["text"] for each in (*report["findings"], *report["impression"])]
         texts[row[ID_COLUMN]] = "\n".join(sentences)
-        scaled = Flag.NO_GEOMETRY not in (row["flags"] or ())
+        scaled = has_scale(row)
         facts[row[ID_COLUMN]] = known_facts(
             (f["label"], f["side"], f["level"], f["diameter_mm"] if scaled else None)
             for f in row["findings"]

@@ -23,8 +23,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from raypipe.types import Flag
-
 if TYPE_CHECKING:
     from raypipe.archive.index import IndexSummary
     from raypipe.batch.job import Plan
@@ -188,6 +186,8 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, detailed: bool = False) -> N
 
 
 def _show_row(console: Console, row: Mapping[str, Any]) -> None:
+    from raypipe.sink.schema import has_scale
+
     lines = [f"status {row['status']}"]
     if row["reason"]:
         stage = f" (stage {row['stage']})" if row.get("stage") else ""
@@ -201,8 +201,7 @@ def _show_row(console: Console, row: Mapping[str, Any]) -> None:
         lines.append("flags " + ", ".join(row["flags"]))
     console.print(Panel("\n".join(lines), title=row["series_key"], title_align="left"))
     if row["findings"]:
-        has_scale = Flag.NO_GEOMETRY not in (row["flags"] or ())
-        console.print(_findings_table(row["findings"], has_scale=has_scale))
+        console.print(_findings_table(row["findings"], has_scale=has_scale(row)))
     report = row["report"]
     if report:
         text = f"[bold]Technique[/]\n{report['technique']}\n"

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from raypipe.knowledge.language import Change, Language
-from raypipe.knowledge.patterns import TWINS, Words, any_of, folded
-
-__all__ = ["Mention", "Reader", "Statement", "any_of"]
+from raypipe.knowledge.patterns import TWINS, Words, folded
 
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _DIGITS = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?")

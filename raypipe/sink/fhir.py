@@ -23,8 +23,8 @@ from raypipe.sink.dicom_source import (
     parameters_of,
     software_of,
 )
-from raypipe.sink.schema import Row, typed_finding
-from raypipe.types import Finding, Flag
+from raypipe.sink.schema import Row, has_scale, typed_finding
+from raypipe.types import Finding
 
 Resource = dict[str, Any]
 
@@ -159,7 +159,7 @@ def _observation(finding: Finding, row: Row, subject: Subject) -> Resource:
         "valueCodeableConcept": _concept(own.finding_codes(finding.label)),
         "device": _reference(_device_id(row)),
         "note": [{"text": text} for text in (*_sentences_on(finding, row), NOT_FOR_DIAGNOSIS)],
-        "component": _components(finding, Flag.NO_GEOMETRY not in (row["flags"] or ())),
+        "component": _components(finding, has_scale(row)),
     }
     site = _site(finding)
     if site is not None:

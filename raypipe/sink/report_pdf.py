@@ -14,7 +14,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from raypipe.sink.plain_words import flag_words, spaced
-from raypipe.types import Flag
+from raypipe.sink.schema import has_scale
 
 Row = dict[str, Any]
 Faces = tuple[str, str]
@@ -174,15 +174,10 @@ def _story(row: Row, faces: Faces) -> list[Any]:
     story += _section("Technique", [report["technique"]], faces)
     for name in ("findings", "impression"):
         story += _section(name.capitalize(), [_cited(s) for s in report[name]], faces)
-    story += _table(row["findings"] or (), _has_scale(row), faces)
+    story += _table(row["findings"] or (), has_scale(row), faces)
     story += _section("Geometry", [flag_words(flag) for flag in row["flags"] or ()], faces)
     story += [Spacer(1, 14), Paragraph(escape(_made_by(row)), _style("quiet", faces))]
     return story
-
-
-def _has_scale(row: Row) -> bool:
-    """Whether voxels are mm; no size of a plain picture is told."""
-    return Flag.NO_GEOMETRY not in (row["flags"] or ())
 
 
 def _section(title: str, lines: Sequence[str], faces: Faces) -> list[Any]:
@@ -244,7 +239,7 @@ def _series_line(row: Row) -> str:
     shape = " x ".join(str(n) for n in row["shape_zyx"])
     series = f"Series {row['series_key']}; {shape} voxels (z, y, x)"
     spacing = " x ".join("?" if s is None else f"{s:.2f}" for s in row["spacing_zyx_mm"])
-    return f"{series} of {spacing} mm" if _has_scale(row) else series
+    return f"{series} of {spacing} mm" if has_scale(row) else series
 
 
 def _made_by(row: Row) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from raypipe.geometry import Box
 from raypipe.knowledge.structured import structured
-from raypipe.types import Finding, Report, Sentence
+from raypipe.types import Finding, Flag, Report, Sentence
 
 Row = dict[str, Any]
 
@@ -218,6 +218,11 @@ def finding_row(finding: Finding, instance_id: str, *, has_scale: bool = True) -
         "attributes": [{"name": k, "value": v} for k, v in sorted(finding.attributes.items())],
         "structured": asdict(classes),
     }
+
+
+def has_scale(row: Mapping[str, Any]) -> bool:
+    """Whether voxels of a row are of a known size in mm; those of a plain picture are not."""
+    return Flag.NO_GEOMETRY not in (row["flags"] or ())
 
 
 def typed_finding(value: Mapping[str, Any]) -> Finding:

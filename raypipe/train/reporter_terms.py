@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from raypipe.knowledge.statement import any_of
+from raypipe.knowledge.patterns import any_of
 from raypipe.knowledge.terminology import Terminology
 
 _VERTEBRA = r"\b(?:C[1-7]|T(?:[1-9]|1[0-2])|L[1-5]|S[1-5])\b"
