@@ -63,11 +63,11 @@ class Box:
     def slices(self, shape_zyx: tuple[int, int, int]) -> tuple[slice, slice, slice]:
         """Index slices of the voxels that the box touches, at least one a side, inside a grid."""
         lower = [
-            int(np.clip(np.floor(lo), 0, n - 1))
+            min(max(math.floor(lo), 0), n - 1)
             for lo, n in zip(self.lower_zyx, shape_zyx, strict=True)
         ]
         upper = [
-            int(np.clip(np.ceil(u), lo + 1, n))
+            min(max(math.ceil(u), lo + 1), n)
             for u, lo, n in zip(self.upper_zyx, lower, shape_zyx, strict=True)
         ]
         z, y, x = (slice(lo, u) for lo, u in zip(lower, upper, strict=True))

@@ -29,7 +29,7 @@ from raypipe.archive.manifest import series_ref
 from raypipe.archive.read import read_series
 from raypipe.config import RaypipeConfig
 from raypipe.errors import EngineError, Reason, SeriesError, Status
-from raypipe.findings.assemble import assemble_findings
+from raypipe.findings.assemble import assemble_findings, check_rescoring
 from raypipe.geometry import Geometry
 from raypipe.sink.schema import RESULT_SCHEMA, finding_row, report_row, typed_finding
 from raypipe.types import (
@@ -161,6 +161,7 @@ class Detect:
 
             width = attended_width(self.detector)
             check_detector(config.report, self.detector.weights_hash, width)
+        check_rescoring(self.detector.rescoring)
         calibration = self.detector.calibration
         self._findings = config.findings.completed_by(
             thresholds=self.detector.thresholds,
@@ -190,6 +191,7 @@ class Detect:
             instance_uids=row["instance_uids"],
             has_hu=Flag.NO_HU not in row["flags"],
             config=self._findings,
+            rescoring=self.detector.rescoring,
         )
         has_scale = Flag.NO_GEOMETRY not in row["flags"]
         row["findings"] = [

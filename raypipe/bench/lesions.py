@@ -191,7 +191,7 @@ def compare(
     # so that curves are whole
     whole = config.findings.model_copy(update={"slice_floor": config.detector.score_floor})
     claims: dict[int, list[Claim]] = defaultdict(list)
-    for track in candidates(prediction, model_input, True, whole):
+    for track in candidates(prediction, model_input, True, whole, detector.rescoring):
         for box in track.in_context:
             claim = Claim(label=box.label, box_zyx=box.box_zyx, score=box.score)
             claims[slice_of(box)].append(claim)
@@ -253,7 +253,15 @@ def _claimed_findings(
         slope=calibration.slope if calibration else {},
         intercept=calibration.intercept if calibration else {},
     )
-    found = assemble_findings(prediction, model_input, filled.volume.geometry, (), True, config)
+    found = assemble_findings(
+        prediction,
+        model_input,
+        filled.volume.geometry,
+        (),
+        True,
+        config,
+        detector.rescoring,
+    )
     return ClaimSeries(
         series_key=key,
         claims=tuple(

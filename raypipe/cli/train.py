@@ -100,6 +100,50 @@ def average(
 
 
 @app.command()
+def rescoring(
+    weights: Annotated[str, typer.Argument(help="A safetensors file, s3://, or 'default'.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of weights to write.")],
+    series: Annotated[int, typer.Option(min=1, help="Phantoms to fit the second stage on.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first of them.")] = 810_000,
+    calibration_series: Annotated[
+        int, typer.Option(min=0, help="Phantoms to fit thresholds and probabilities on; 0: none.")
+    ] = 60,
+    calibration_seed: Annotated[int, typer.Option(min=0, help="Of the first of those.")] = 950_000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, each with a core.")] = 2,
+) -> None:
+    """Fit the second stage of a detector anew: which of the lesions that it claims are there.
+
+    The first stage looks at slices. The second goes by what their boxes form together: how long a
+    thing is for its width, whether it goes on beyond, what lies about. Do this after the detector
+    itself was trained; weights that training starts from hand their second stage on until then.
+
+        raypipe train rescoring out/train/mine/weights.safetensors -o mine.safetensors
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from raypipe.train.rescore import add_rescoring
+    from raypipe.train.synthesis import SynthesisConfig
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        bar = progress.add_task("candidates of series", total=series)
+
+        def on_series(done: int) -> None:
+            progress.update(bar, completed=done)
+            if done == series:
+                progress.add_task("fitting, then thresholds", total=None)
+
+        metrics = add_rescoring(
+            weights,
+            output,
+            SynthesisConfig(phantom_series=series, seed=seed, workers=workers),
+            SynthesisConfig(phantom_series=calibration_series, seed=calibration_seed),
+            on_series,
+        )
+    _table(f"weights: {output}", metrics)
+
+
+@app.command()
 def slices(
     data: Annotated[
         str | None, typer.Option("--data", help="FOLDER with FOLDER/CLASS/ of pictures or DICOM.")

@@ -1,13 +1,14 @@
 """Raw boxes of a series to the findings that raypipe claims.
 
-In: a Prediction and its ModelInput, the Volume's grid. Out: findings, the likeliest first, boxes
-on the Volume's grid. Does not know: networks, files, reports.
+In: a Prediction and its ModelInput, the Volume's grid, a second stage. Out: findings, the
+likeliest first, boxes on the Volume's grid. Does not know: networks, files, reports.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from raypipe.errors import CheckpointError
 from raypipe.findings.attributes import (
     Anatomy,
     lung_level,
@@ -18,9 +19,11 @@ from raypipe.findings.attributes import (
 )
 from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
-from raypipe.findings.link import Track, link, one_label_each
+from raypipe.findings.evidence import EVIDENCE, evidence
+from raypipe.findings.link import Track, best_first, link, one_label_each
 from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.graph import FindingNode, KnowledgeGraph, load_graph
+from raypipe.rescoring import Rescoring
 from raypipe.types import Finding, ModelInput, Prediction
 
 SURROUNDING_SHAPES = frozenset({"crescent", "layering"})
@@ -46,8 +49,9 @@ def assemble_findings(
     instance_uids: Sequence[str],
     has_hu: bool,
     config: FindingsConfig,
+    rescoring: Rescoring | None,
 ) -> tuple[Finding, ...]:
-    """Suppress, link, measure and name the lesions of a series.
+    """Suppress, link, score anew, measure and name the lesions of a series.
 
     Args:
         prediction: boxes on the grid of model_input.
@@ -56,13 +60,14 @@ def assemble_findings(
         instance_uids: one a slice of that grid, or empty.
         has_hu: whether grey values are HU; without them neither HU nor side is measured.
         config: thresholds and calibration.
+        rescoring: the weights' second stage; None: tracks keep the scores of their boxes.
 
     Returns:
         Findings F1, F2, ... by falling probability, or by score where none is calibrated.
     """
     claimed = [
         track
-        for track in candidates(prediction, model_input, has_hu, config)
+        for track in candidates(prediction, model_input, has_hu, config, rescoring)
         if track.score > config.threshold_of(track.label)
     ]
     tracks = one_label_each(claimed, config)
@@ -85,12 +90,42 @@ def assemble_findings(
 
 
 def candidates(
-    prediction: Prediction, model_input: ModelInput, has_hu: bool, config: FindingsConfig
+    prediction: Prediction,
+    model_input: ModelInput,
+    has_hu: bool,
+    config: FindingsConfig,
+    rescoring: Rescoring | None,
 ) -> tuple[Track, ...]:
-    """Everything that may become a finding, on the grid of model_input, each label by itself."""
+    """Everything that may become a finding, best first, on the grid of model_input.
+
+    Labels do not compete yet.
+    """
     of_slice = decode(prediction.detections, config)
     tracks = link(of_slice, config, model_input.geometry.spacing_zyx_mm[0])
-    return contoured(tracks, model_input.hu, config) if has_hu else tracks
+    if has_hu:
+        tracks = contoured(tracks, model_input.hu, config)
+    if rescoring is None:
+        return tracks
+    check_rescoring(rescoring)
+    found = evidence(tracks, model_input, prediction.label_scores, has_hu)
+    scores = rescoring.scores(found, [t.label for t in tracks], [t.score for t in tracks])
+    return best_first(
+        replace(track, score=float(score)) for track, score in zip(tracks, scores, strict=True)
+    )
+
+
+def check_rescoring(rescoring: Rescoring | None) -> None:
+    """Refuse a second stage that goes by other evidence than is measured here.
+
+    Raises:
+        CheckpointError: naming what differs.
+    """
+    if rescoring is not None and rescoring.columns != EVIDENCE:
+        differ = sorted(set(rescoring.columns) ^ set(EVIDENCE)) or ["another order"]
+        raise CheckpointError(
+            f"weights: their second stage goes by other evidence ({', '.join(differ)}); "
+            "fit it again with `raypipe train rescoring`"
+        )
 
 
 def _rank(finding: Finding) -> float:

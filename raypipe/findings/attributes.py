@@ -5,6 +5,7 @@ back, x to the patient's left. Out: numbers and words, None where the image does
 Does not know: scores, thresholds, the grid of the Volume.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,12 +99,12 @@ def mean_hu(hu: HuArray, box_zyx: Box) -> float:
     # whole voxels only: those whose centre lies in the inner half, else the nearest one
     slices = []
     for lo, up, n in zip(lower, upper, hu.shape, strict=True):
-        first, last = int(np.ceil(lo - 0.5)), int(np.ceil(up - 0.5))
+        first, last = math.ceil(lo - 0.5), math.ceil(up - 0.5)
         if last <= first:
-            first = int(np.floor((lo + up) / 2.0))
+            first = math.floor((lo + up) / 2.0)
             last = first + 1
-        first = int(np.clip(first, 0, n - 1))
-        slices.append(slice(first, int(np.clip(last, first + 1, n))))
+        first = min(max(first, 0), n - 1)
+        slices.append(slice(first, min(max(last, first + 1), n)))
     return float(hu[tuple(slices)].mean())
 
 

@@ -53,7 +53,7 @@ def _contoured(track: Track, hu_zhw: HuArray, longest: float) -> Track:
     if not any(small):
         return track
     best = track.best
-    around_best = _Surroundings.of(hu_zhw, best.box_zyx)
+    around_best = Surroundings.of(hu_zhw, best.box_zyx)
     contrast = around_best.contrast()
     if abs(contrast) < LEAST_CONTRAST_HU:
         return track
@@ -61,14 +61,14 @@ def _contoured(track: Track, hu_zhw: HuArray, longest: float) -> Track:
     for detection, is_small in zip(track.detections, small, strict=True):
         if is_small:
             box = detection.box_zyx
-            around = around_best if detection is best else _Surroundings.of(hu_zhw, box)
+            around = around_best if detection is best else Surroundings.of(hu_zhw, box)
             detection = replace(detection, box_zyx=_contour_box(box, around, contrast))
         detections.append(detection)
     return track.redrawn(tuple(detections))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Surroundings:
+class Surroundings:
     """A box of one slice and what lies around it.
 
     Args:
@@ -86,19 +86,20 @@ class _Surroundings:
 
     @classmethod
     def of(cls, hu_zhw: HuArray, box: Box) -> Self:
+        """What a box of one slice holds and has around it."""
         depth, height, width = hu_zhw.shape
         margin = max(_LEAST_MARGIN, _MARGIN * max(box.size_zyx[1:]))
         part = _grown(box, margin).slices((depth, height, width))
         _, rows, columns = part
         hu = np.asarray(hu_zhw[part][0], np.float32)
         around = hu[~_held(_grown(box, 1.0), rows, columns)]
-        level = float(np.median(around)) if len(around) >= _LEAST_SURROUNDINGS else np.nan
+        level = _median(around) if len(around) >= _LEAST_SURROUNDINGS else np.nan
         return cls(
             hu=hu,
             first_yx=(rows.start, columns.start),
             inside=_held(box, rows, columns),
             level=level,
-            noise=1.4826 * float(np.median(np.abs(around - level))) if len(around) else np.nan,
+            noise=1.4826 * _median(np.abs(around - level)) if len(around) else np.nan,
         )
 
     def contrast(self) -> float:
@@ -111,7 +112,14 @@ class _Surroundings:
         return sign * float(fullest.mean())
 
 
-def _contour_box(box: Box, around: _Surroundings, contrast: float) -> Box:
+def _median(values: NDArray[np.float32]) -> float:
+    """numpy's, which takes four times as long for so few values."""
+    in_order = np.sort(values)
+    middle = len(in_order) // 2
+    return float(in_order[middle - 1 + len(in_order) % 2] + in_order[middle]) / 2.0
+
+
+def _contour_box(box: Box, around: Surroundings, contrast: float) -> Box:
     """The tight box around the contour at half a contrast; the box itself where there is none."""
     lesion = _lesion(around, contrast)
     if lesion is None:
@@ -140,7 +148,7 @@ def _held(box: Box, rows: slice, columns: slice) -> NDArray[np.bool_]:
     return inside
 
 
-def _lesion(around: _Surroundings, contrast: float) -> NDArray[np.bool_] | None:
+def _lesion(around: Surroundings, contrast: float) -> NDArray[np.bool_] | None:
     """Pixels past half the contrast that hang together; None where grey values do not tell."""
     inside = around.inside
     # written so that an unknown level or noise ends here as well

@@ -4,7 +4,7 @@ In: boxes of each slice on one grid. Out: tracks: a box in three dimensions and 
 Does not know: HU, patients, the grid of the Volume.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +73,11 @@ def link(
             else:
                 taken.add(match)
                 open_tracks[match].append(detection)
-    tracks = [_track(t, config, spacing_z_mm) for t in (*closed, *open_tracks)]
+    return best_first(_track(t, config, spacing_z_mm) for t in (*closed, *open_tracks))
+
+
+def best_first(tracks: Iterable[Track]) -> tuple[Track, ...]:
+    """By falling score; equals by label and place."""
     return tuple(sorted(tracks, key=lambda t: (-t.score, t.label, t.box_zyx.lower_zyx)))
 
 
@@ -117,7 +121,7 @@ def _overlap(a: Detection, b: Detection) -> float:
 
 
 def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: float) -> Track:
-    scores = np.sort([d.score for d in _strong(detections)])[::-1]
+    scores = np.sort([d.score for d in strong_boxes(detections)])[::-1]
     score = float(scores[: config.aggregate_slices].mean())
     # a lesion of 3 mm crosses several thin slices; seen on fewer it is likelier noise
     expected = max(1.0, config.least_extent_mm / max(spacing_z_mm, 1e-3))
@@ -130,7 +134,7 @@ def _track(detections: list[Detection], config: FindingsConfig, spacing_z_mm: fl
     )
 
 
-def _strong(detections: Sequence[Detection]) -> list[Detection]:
+def strong_boxes(detections: Sequence[Detection]) -> list[Detection]:
     """Those that say something beside the best: a faint end speaks neither for nor against."""
     best = max(d.score for d in detections)
     return [d for d in detections if d.score >= STRONG * best]
@@ -138,7 +142,7 @@ def _strong(detections: Sequence[Detection]) -> list[Detection]:
 
 def _box_around(detections: Sequence[Detection]) -> Box:
     """From the first to the last strong box, in the plane around nearly all of them."""
-    strong = _strong(detections)
+    strong = strong_boxes(detections)
     lower = np.quantile([d.box_zyx.lower_zyx[1:] for d in strong], 0.1, axis=0)
     upper = np.quantile([d.box_zyx.upper_zyx[1:] for d in strong], 0.9, axis=0)
     return Box(

@@ -20,6 +20,7 @@ from torch import Tensor
 from raypipe.errors import CheckpointError
 from raypipe.knowledge.windows import Window
 from raypipe.model.network import NetworkConfig
+from raypipe.rescoring import Rescoring
 from raypipe.settings import Settings
 
 FORMAT = "1"
@@ -44,6 +45,10 @@ class CheckpointInfo(Settings):
         default={}, description="label -> score above which a finding is claimed"
     )
     calibration: Calibration | None = Field(default=None, description="of scores, where known")
+    rescoring: Rescoring | None = Field(
+        default=None,
+        description="second stage, which scores what linked boxes form; or none",
+    )
     training: dict[str, Any] = Field(default={}, description="data, steps, metrics; to read only")
 
 

@@ -28,6 +28,7 @@ from raypipe.model.checkpoint import (
 from raypipe.model.config import RANDOM_WEIGHTS, DetectorConfig
 from raypipe.model.encoder import IMAGE_SIZE
 from raypipe.model.network import Network, NetworkOutput, config_for
+from raypipe.rescoring import Rescoring
 from raypipe.types import Detection, HuArray, ModelInput, Prediction
 
 CANDIDATES = 500
@@ -98,6 +99,11 @@ class Detector:
     def calibration(self) -> Calibration | None:
         """From scores to probabilities, where the checkpoint has it."""
         return self.info.calibration
+
+    @property
+    def rescoring(self) -> Rescoring | None:
+        """The second stage, where the checkpoint has it."""
+        return self.info.rescoring
 
     @property
     def thresholds(self) -> dict[str, float]:

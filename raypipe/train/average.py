@@ -29,7 +29,8 @@ def average(weights: Sequence[str], target: Path, calibration: SynthesisConfig) 
     """Write the mean of several detectors.
 
     Args:
-        weights: paths, s3:// addresses or "default"; each counts once.
+        weights: paths, s3:// addresses or "default"; each counts once. The second stage is that of
+            the first one that has one.
         target: file to write.
         calibration: series on which thresholds and probabilities are fitted.
 
@@ -56,6 +57,7 @@ def average(weights: Sequence[str], target: Path, calibration: SynthesisConfig) 
         network=info.network,
         fingerprint=info.fingerprint,
         windows=info.windows,
+        rescoring=next((told.rescoring for _, told, _ in loaded if told.rescoring), None),
         training={"average_of": parents, "metrics": {}},
     )
     return finish(_mean([state for state, _, _ in loaded]), mean, target, calibration, threads=None)

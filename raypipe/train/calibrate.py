@@ -77,7 +77,13 @@ def match_series(
     for filled in series:
         model_input = preprocess(filled.volume, preparation)
         found = assemble_findings(
-            detector.predict(model_input), model_input, filled.volume.geometry, (), True, config
+            detector.predict(model_input),
+            model_input,
+            filled.volume.geometry,
+            (),
+            True,
+            config,
+            detector.rescoring,
         )
         matches += match_findings(found, filled.lesions)
         count += 1
@@ -89,20 +95,8 @@ def match_findings(found: Sequence[Finding], lesions: Sequence[Lesion]) -> list[
     taken: set[int] = set()
     matches = []
     for finding in sorted(found, key=lambda f: -f.score):
-        fits = [
-            (finding.box_zyx.iou(lesion.box_zyx), m)
-            for m, lesion in enumerate(lesions)
-            if m not in taken
-            and lesion.label == finding.label
-            and (
-                finding.box_zyx.iou(lesion.box_zyx) >= HIT_IOU
-                or _holds(lesion.box_zyx, finding.box_zyx.center_zyx)
-            )
-        ]
-        best = max(fits, default=None)
-        if best is not None:
-            taken.add(best[1])
-        subtle = best is not None and lesions[best[1]].subtle
+        best = take_hit(finding.label, finding.box_zyx, lesions, taken)
+        subtle = best is not None and lesions[best].subtle
         matches.append(
             Match(label=finding.label, score=finding.score, hit=best is not None, subtle=subtle)
         )
@@ -112,6 +106,32 @@ def match_findings(found: Sequence[Finding], lesions: Sequence[Lesion]) -> list[
                 Match(label=lesion.label, score=0.0, hit=False, subtle=lesion.subtle, missed=True)
             )
     return matches
+
+
+def take_hit(label: str, box: Box, lesions: Sequence[Lesion], taken: set[int]) -> int | None:
+    """The lesion that a claim hits best of those not taken yet, taken by it; None: none of them.
+
+    Args:
+        label: that is claimed.
+        box: on the grid of the lesions' boxes.
+        lesions: all of the series.
+        taken: numbers of those that better claims hit; grows.
+    """
+    fits = [
+        (overlap, m)
+        for m, lesion in enumerate(lesions)
+        if m not in taken
+        and lesion.label == label
+        and (
+            (overlap := box.iou(lesion.box_zyx)) >= HIT_IOU
+            or _holds(lesion.box_zyx, box.center_zyx)
+        )
+    ]
+    if not fits:
+        return None
+    best = max(fits)[1]
+    taken.add(best)
+    return best
 
 
 def _holds(box: Box, center_zyx: tuple[float, float, float]) -> bool:

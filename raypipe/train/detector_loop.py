@@ -46,7 +46,8 @@ class TrainResult:
 def train_detector(config: TrainDetectorConfig) -> TrainResult:
     """Make the data sets where they are missing, train, and write the best weights.
 
-    A run whose folder holds a checkpoint goes on from it. Needs a running Ray, or starts one.
+    A run whose folder holds a checkpoint goes on from it. Needs a running Ray, or starts one. The
+    second stage of the weights that it starts from is kept; `raypipe train rescoring` fits it anew.
 
     Raises:
         ConfigError: a data set would lie on S3.
@@ -77,6 +78,9 @@ def train_detector(config: TrainDetectorConfig) -> TrainResult:
     with checkpoint.as_directory() as folder, tempfile.TemporaryDirectory() as work:
         final = Path(work) / WEIGHTS_FILE
         state, info, _ = load_checkpoint(Path(folder) / WEIGHTS_FILE)
+        if config.init:
+            kept = load_checkpoint(config.init)[1].rescoring
+            info = info.model_copy(update={"rescoring": kept})
         of_series = finish(state, info, final, config.calibration, config.threads)
         copy_to(final, target)
     of_slices = {k: float(v) for k, v in metrics.items()}

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from raypipe.config import load_config
-from raypipe.errors import ConfigError
+from raypipe.errors import CheckpointError, ConfigError
 from raypipe.findings.assemble import assemble_findings
 from raypipe.findings.decode import FindingsConfig
+from raypipe.findings.evidence import EVIDENCE
 from raypipe.geometry import Box, Geometry
 from raypipe.phantom import PhantomSpec, make_phantom, slice_boxes
 from raypipe.phantom.anatomy import Phantom
+from raypipe.rescoring import Layer, Rescoring
 from raypipe.train.dataset import on_grid
 from raypipe.types import Detection, ModelInput, Prediction
 from raypipe.volume.preprocess import PreprocessConfig, preprocess
@@ -54,7 +56,13 @@ def test_a_perfect_network_gives_the_truth_back(orientation: str) -> None:
     volume = phantom.volume
     uids = tuple(f"1.2.{z}" for z in range(volume.hu.shape[0]))
     found = assemble_findings(
-        perfect_prediction(phantom, model_input), model_input, volume.geometry, uids, True, CONFIG
+        perfect_prediction(phantom, model_input),
+        model_input,
+        volume.geometry,
+        uids,
+        True,
+        CONFIG,
+        None,
     )
     assert [f.finding_id for f in found] == [f"F{i + 1}" for i in range(len(phantom.lesions))]
     spacing = np.array(volume.geometry.spacing_zyx_mm)
@@ -98,6 +106,7 @@ def test_one_box_maps_onto_a_finer_grid_within_a_voxel() -> None:
         (),
         True,
         CONFIG,
+        None,
     )
     np.testing.assert_allclose(finding.box_zyx.lower_zyx, (4.0, 200.0, 120.0), atol=1e-6)
     np.testing.assert_allclose(finding.box_zyx.upper_zyx, (5.0, 240.0, 180.0), atol=1e-6)
@@ -118,6 +127,7 @@ def _single(label: str, hu_value: int, config: FindingsConfig, *, has_hu: bool =
         (),
         has_hu,
         config,
+        None,
     )
     return len(found)
 
@@ -140,6 +150,7 @@ def test_a_small_finding_has_the_size_of_what_it_shows(
         (),
         has_hu,
         CONFIG,
+        None,
     )
     assert finding.size_zyx_mm == pytest.approx(size_mm)
     assert finding.diameter_mm == pytest.approx(max(size_mm))
@@ -163,7 +174,9 @@ def test_thresholds_by_label_and_calibration() -> None:
     assert completed.threshold_of("renal_cyst") == 0.4
     phantom, model_input = phantom_and_input("axial")
     prediction = perfect_prediction(phantom, model_input)
-    found = assemble_findings(prediction, model_input, phantom.volume.geometry, (), True, completed)
+    found = assemble_findings(
+        prediction, model_input, phantom.volume.geometry, (), True, completed, None
+    )
     cyst = next(f for f in found if f.label == "liver_cyst")
     odds = (cyst.score / (1 - cyst.score)) ** 2 * np.exp(-1.0)
     assert cyst.probability == pytest.approx(odds / (1 + odds))
@@ -183,10 +196,33 @@ def test_scores_of_no_label_and_beyond_1_are_refused(told: str, message: str) ->
         load_config(overrides=(f"findings.{told}",))
 
 
+def test_the_second_stage_decides_what_is_claimed_and_in_which_order() -> None:
+    phantom, model_input = phantom_and_input("axial")
+    prediction = perfect_prediction(phantom, model_input)
+    labels = tuple(lesion.label for lesion in phantom.lesions)
+    flat = Layer(weight=((0.0,) * len(EVIDENCE) + (-9.0, 0.0, 5.0),), bias=(0.0,))
+    stage = Rescoring(
+        columns=EVIDENCE,
+        labels=labels,
+        mean=(0.0,) * len(EVIDENCE),
+        scale=(1.0,) * len(EVIDENCE),
+        layers=(flat,),
+    )
+    grid = phantom.volume.geometry
+    plain = assemble_findings(prediction, model_input, grid, (), True, CONFIG, None)
+    assert [f.label for f in plain] == list(labels)
+    found = assemble_findings(prediction, model_input, grid, (), True, CONFIG, stage)
+    assert [f.label for f in found] == [labels[2], labels[1]]
+    assert found[1].score == pytest.approx(plain[1].score, abs=1e-4)
+    other = stage.model_copy(update={"columns": ("hue", *EVIDENCE[1:])})
+    with pytest.raises(CheckpointError, match=r"other evidence \(hue, track score\).*train resc"):
+        assemble_findings(prediction, model_input, grid, (), True, CONFIG, other)
+
+
 def test_a_finding_off_the_volume_is_left_out() -> None:
     phantom, model_input = phantom_and_input("axial")
     affine = phantom.volume.geometry.affine_zyx_to_lps.copy()
     affine[0, 3] += 10_000.0
     away = replace(phantom.volume.geometry, affine_zyx_to_lps=affine)
     prediction = perfect_prediction(phantom, model_input)
-    assert assemble_findings(prediction, model_input, away, (), True, CONFIG) == ()
+    assert assemble_findings(prediction, model_input, away, (), True, CONFIG, None) == ()
