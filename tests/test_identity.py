@@ -26,6 +26,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from raypipe.phantom import PhantomSpec, make_phantom, write_dicom, write_image, write_nifti
+from tests.tiny_detector import fast_settings
 
 pytestmark = pytest.mark.slow
 
@@ -177,7 +178,8 @@ def ran() -> Iterator[Ran]:
     folder = Path(tempfile.mkdtemp(prefix="rp", dir="/tmp"))  # paths of Ray's sockets are short
     write_source(folder / "archive")
     key = ("--set", f"index.hash_key={HASH_KEY}")
-    fast = ("--set", "report.engine=template", "--set", "run.object_store_gib=0.3")
+    settings = (*fast_settings(), "run.object_store_gib=0.3")
+    fast = tuple(word for setting in settings for word in ("--set", setting))
     out = ("-o", "out")
     commands: tuple[tuple[str, ...], ...] = (
         ("index", "archive", "manifest", *key),

@@ -18,9 +18,9 @@ from raypipe.phantom import SeriesTruth, write_archive
 from raypipe.sink.schema import RESULT_SCHEMA, finding_row, to_table
 from raypipe.stages import Describe, Detect, Load, Prepare, Row, geometry_of
 from raypipe.types import Finding
+from tests.tiny_detector import fast_settings
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="finished-run-")  # goes with the process
-FAST = ("report.engine=template", "detector.weights=random", "detector.threads=1")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FinishedRun:
 def finished_run() -> FinishedRun:
     """Archive, manifest, rows of five series: axial, oblique, coronal, tilted; made once."""
     folder = Path(_FOLDER.name)
-    config = load_config(overrides=FAST)
+    config = load_config(overrides=fast_settings())
     truths = write_archive(
         folder / "archive", 5, seed=3, shape_zyx=(12, 64, 64), truth_path=folder / "t.json"
     )

@@ -1,6 +1,6 @@
 """The whole job while everything goes wrong: every series ends once, and the right way.
 
-200 series on S3, results on S3, a Ray cluster of three nodes. S3 answers one request in ten with
+100 series on S3, results on S3, a Ray cluster of three nodes. S3 answers one request in ten with
 500 or 503; worker processes and a node are killed, the driver is killed and started again; four
 series are poison to their decoder (see poison/sitecustomize.py).
 """
@@ -34,9 +34,10 @@ from raypipe.phantom import write_bulk_archive
 from raypipe.sink.schema import RESULT_SCHEMA, to_table
 from raypipe.stages import Describe, Detect, Load, Prepare
 from tests.batch.faulty_s3 import FaultyS3
+from tests.tiny_detector import fast_settings
 
-SERIES = 200
-POISON = {7: "segfault", 60: "hang", 110: "swell", 155: "murder"}
+SERIES = 100
+POISON = {7: "segfault", 30: "hang", 55: "swell", 77: "murder"}
 REASONS = {
     "segfault": "decoder_crashed",
     "hang": "decoder_timeout",
@@ -46,10 +47,8 @@ REASONS = {
 # more often than anything is killed here: whoever stands beside a victim is not set aside for it
 QUARANTINE_AFTER = 5
 SETTINGS = (
-    "report.engine=template",
+    *fast_settings(),
     f"run.quarantine_after={QUARANTINE_AFTER}",
-    "detector.weights=random",
-    "detector.threads=1",
     "run.describe.batch_series=4",
     "archive.isolation.time_limit_s=20",
     "archive.isolation.memory_limit_gib=1",
@@ -121,12 +120,12 @@ def _upload_archive(folder: Path, storage: StorageConfig) -> None:
 def test_every_series_ends_once_whatever_happens(scene: Scene) -> None:
     driver = _start_driver(scene)
     try:
-        _wait_for(scene, driver, 5)
+        _wait_for(scene, driver, 4)
         _kill_worker(scene)
-        _wait_for(scene, driver, 12)
+        _wait_for(scene, driver, 8)
         victim = scene.cluster.list_all_nodes()[-1]
         scene.cluster.remove_node(victim, allow_graceful=False)
-        _wait_for(scene, driver, 20)
+        _wait_for(scene, driver, 12)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         time.sleep(5)  # Ray's processes notice and go

@@ -187,7 +187,7 @@ def test_views_show_boxes_and_attention_of_the_same_slice(run: FinishedRun, coho
 
 
 def test_attention_of_other_weights_is_refused(run: FinishedRun, cohort: Cohort) -> None:
-    detector = run.config.detector.model_copy(update={"seed": 1})
+    detector = run.config.detector.model_copy(update={"weights": "random"})
     config = run.config.model_copy(update={"detector": detector})
     with pytest.raises(ConfigError, match="other weights"):
         CaseViewer(run.output, cohort, config, MEASURES).of_labels(cohort.labels)

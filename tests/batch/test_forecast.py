@@ -18,6 +18,7 @@ from raypipe.batch.forecast import (
 from raypipe.config import RunConfig, load_config
 from raypipe.errors import ConfigError
 from raypipe.phantom import write_bulk_archive
+from tests.tiny_detector import fast_settings
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -130,7 +131,7 @@ def test_uncertain_work_widens_the_interval() -> None:
 
 def test_the_calibration_is_a_real_run(tmp_path: Path, ray_cluster: None) -> None:
     write_bulk_archive(tmp_path / "archive", n_series=12, seed=3, shape_zyx=(4, 64, 64))
-    config = load_config(overrides=["report.engine=template", "run.price_per_hour=1.5"])
+    config = load_config(overrides=(*fast_settings(), "run.price_per_hour=1.5"))
     manifest = str(tmp_path / "manifest")
     build_index(str(tmp_path / "archive"), manifest, config.index, lambda done, total, size: None)
     work = tmp_path / "work"

@@ -19,8 +19,7 @@ from raypipe.batch.progress import Progress
 from raypipe.config import RaypipeConfig, load_config
 from raypipe.errors import ConfigError, RaypipeError
 from raypipe.phantom import write_archive, write_bulk_archive
-
-FAST = ("report.engine=template", "detector.weights=random", "detector.threads=1")
+from tests.tiny_detector import fast_settings
 
 
 def _ignore(*_: object) -> None:
@@ -45,7 +44,7 @@ def _rows(job: Job) -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("archive")
-    write_archive(folder / "a", n_series=17, seed=3, shape_zyx=(12, 64, 64))
+    write_archive(folder / "a", n_series=17, seed=3, shape_zyx=(8, 40, 40))
     return folder / "a"
 
 
@@ -54,18 +53,18 @@ class TestOneRay:
     def test_disk_and_s3_give_identical_rows(
         self, archive: Path, tmp_path: Path, s3_endpoint: str
     ) -> None:
-        local = _rows(_run(archive, tmp_path / "out", load_config(overrides=FAST)))
+        local = _rows(_run(archive, tmp_path / "out", load_config(overrides=fast_settings())))
         s3 = s3fs.S3FileSystem(endpoint_url=s3_endpoint)
         s3.mkdir("archive-bucket")
         s3.put(str(archive), "archive-bucket/ct", recursive=True)
         endpoint = f"archive.storage.s3_endpoint={s3_endpoint}"
-        config = load_config(overrides=(*FAST, endpoint))
+        config = load_config(overrides=(*fast_settings(), endpoint))
         remote = _rows(_run("s3://archive-bucket/ct", "s3://archive-bucket/out", config))
         assert {row["status"] for row in local.values()} == {"ok", "rejected"}
         assert remote == local
 
     def test_limit_then_all(self, archive: Path, tmp_path: Path) -> None:
-        config = load_config(overrides=FAST)
+        config = load_config(overrides=fast_settings())
         first = _rows(_run(archive, tmp_path / "out", config, limit=3))
         assert not (tmp_path / "out" / "selection").exists()  # it may name a patient
         assert len(first) == 3
@@ -74,7 +73,7 @@ class TestOneRay:
         assert {key: everything[key] for key in first} == first
 
     def test_failed_series_are_done_again_on_request(self, tmp_path: Path) -> None:
-        config = load_config(overrides=FAST)
+        config = load_config(overrides=fast_settings())
         write_bulk_archive(tmp_path / "a", n_series=3, seed=1, shape_zyx=(4, 64, 64))
         hidden = sorted((tmp_path / "a").rglob("*"))
         hidden = [path for path in hidden if path.is_file()][-4:]
@@ -94,7 +93,9 @@ class TestOneRay:
 
     def test_progress_ends_with_every_series(self, tmp_path: Path) -> None:
         write_bulk_archive(tmp_path / "a", n_series=3, seed=2, shape_zyx=(4, 64, 64))
-        job = Job(str(tmp_path / "a"), str(tmp_path / "out"), load_config(overrides=FAST))
+        job = Job(
+            str(tmp_path / "a"), str(tmp_path / "out"), load_config(overrides=fast_settings())
+        )
         job.index(_ignore)
         seen: list[Progress] = []
         job.run(seen.append)
@@ -102,38 +103,40 @@ class TestOneRay:
 
     def test_rows_of_another_config_are_not_mixed_in(self, tmp_path: Path) -> None:
         write_bulk_archive(tmp_path / "a", n_series=1, seed=2, shape_zyx=(4, 64, 64))
-        _run(tmp_path / "a", tmp_path / "out", load_config(overrides=FAST))
-        other = load_config(overrides=(*FAST, "volume.max_voxels=123456"))
+        _run(tmp_path / "a", tmp_path / "out", load_config(overrides=fast_settings()))
+        other = load_config(overrides=(*fast_settings(), "volume.max_voxels=123456"))
         with pytest.raises(ConfigError, match="results of another config"):
             Job(str(tmp_path / "a"), str(tmp_path / "out"), other)
 
     def test_a_pool_that_does_not_fit_is_refused(self, tmp_path: Path) -> None:
         write_bulk_archive(tmp_path / "a", n_series=1, seed=2, shape_zyx=(4, 64, 64))
-        config = load_config(overrides=(*FAST, "run.detect.gpus=8"))
+        config = load_config(overrides=(*fast_settings(), "run.detect.gpus=8"))
         with pytest.raises(ConfigError, match="8 logical GPUs"):
             _run(tmp_path / "a", tmp_path / "out", config)
 
     def test_what_a_worker_cannot_load_is_told_in_one_line(self, tmp_path: Path) -> None:
         write_bulk_archive(tmp_path / "a", n_series=1, seed=2, shape_zyx=(4, 64, 64))
-        config = load_config(overrides=(*FAST, f"detector.weights={tmp_path}/none.safetensors"))
+        config = load_config(
+            overrides=(*fast_settings(), f"detector.weights={tmp_path}/none.safetensors")
+        )
         with pytest.raises(RaypipeError, match=r"^weights: cannot read .+ name a safetensors"):
             _run(tmp_path / "a", tmp_path / "out", config)
 
 
 @pytest.mark.slow
 def test_driver_killed_half_way_then_started_again(tmp_path: Path) -> None:
-    """60 series: after SIGKILL and a second start each has one row; committed ones stay as is."""
-    write_bulk_archive(tmp_path / "a", n_series=60, seed=5, shape_zyx=(6, 96, 96))
+    """40 series: after SIGKILL and a second start each has one row; committed ones stay as is."""
+    write_bulk_archive(tmp_path / "a", n_series=40, seed=5, shape_zyx=(6, 96, 96))
     command = [sys.executable, "-m", "raypipe", "run"]
     command += ["-i", str(tmp_path / "a"), "-o", str(tmp_path / "out")]
-    for setting in (*FAST, "run.describe.batch_series=2"):
+    for setting in (*fast_settings(), "run.describe.batch_series=2"):
         command += ["--set", setting]
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     output = open_output(str(tmp_path / "out"), load_config().archive.storage)
     driver = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 180
-        while len(output.result_files()) < 10 and time.monotonic() < deadline:
+        while len(output.result_files()) < 8 and time.monotonic() < deadline:
             assert driver.poll() is None, "the run ended before it could be killed"
             time.sleep(0.05)
     finally:
@@ -141,10 +144,10 @@ def test_driver_killed_half_way_then_started_again(tmp_path: Path) -> None:
         driver.wait()
     time.sleep(5)  # Ray's processes notice and go
     before = _committed_rows(output)
-    assert 10 <= len(before) < 60
+    assert 8 <= len(before) < 40
     subprocess.run(command, env=environment, check=True)
     after = list(output.iterate_rows())
-    assert len(after) == len({row["series_key"] for row in after}) == 60
+    assert len(after) == len({row["series_key"] for row in after}) == 40
     again = {row["series_key"]: row for row in after}
     for key, row in before.items():
         assert again[key] == row, "a finished series was done a second time"

@@ -1,5 +1,6 @@
 """The job as a cluster gets it: `jobs/run.py` by Ray's job server, with its results on disk."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 from raypipe.batch.output import open_output
 from raypipe.config import load_config
 from raypipe.phantom import write_bulk_archive
+from tests.tiny_detector import fast_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -52,7 +55,10 @@ def job_server() -> Iterator[str]:
             try:
                 yield f"http://127.0.0.1:{dashboard}"
             finally:
-                node.terminate()
+                whole = psutil.Process(node.pid)
+                for process in (whole, *whole.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()  # asked to end, it waits half a minute for its own
                 node.wait(60)
 
 
@@ -78,7 +84,7 @@ def test_ray_job_submit_does_what_raypipe_run_does(job_server: str, tmp_path: Pa
         JobSubmissionClient(job_server, headers={"Authorization": "Bearer another"})
     entrypoint = f"{sys.executable} {ROOT / 'jobs' / 'run.py'}"
     entrypoint += f" -i {tmp_path / 'a'} -o {tmp_path / 'out'}"
-    for setting in ("report.engine=template", "detector.weights=random"):
+    for setting in fast_settings():
         entrypoint += f" --set {setting}"
     job = _patiently(lambda: client.submit_job(entrypoint=entrypoint), deadline)
     while not (status := client.get_job_status(job)).is_terminal():

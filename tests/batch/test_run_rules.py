@@ -21,8 +21,8 @@ from raypipe.cli import app
 from raypipe.config import load_config
 from raypipe.errors import RunStoppedError
 from raypipe.phantom import write_bulk_archive
+from tests.tiny_detector import fast_settings
 
-FAST = ("report.engine=template", "detector.weights=random", "detector.threads=1")
 NOON, NIGHT = (datetime(2026, 1, 15, hour, 0, tzinfo=UTC) for hour in (12, 23))
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -44,7 +44,7 @@ def _events(folder: Path) -> list[dict[str, Any]]:
 
 def test_outside_of_its_hours_a_run_waits_and_goes_on_by_itself(tmp_path: Path) -> None:
     write_bulk_archive(tmp_path / "a", n_series=4, seed=2, shape_zyx=(2, 48, 48))
-    config = load_config(overrides=(*FAST, 'run.schedule.hours=["22:00-06:00"]'))
+    config = load_config(overrides=(*fast_settings(), 'run.schedule.hours=["22:00-06:00"]'))
     clock = _Clock(time.time() + 15.0)
     lines: list[str] = []
     job = Job(str(tmp_path / "a"), str(tmp_path / "out"), config, clock=clock, on_log=lines.append)
@@ -68,7 +68,7 @@ def test_a_run_of_which_too_much_fails_stops_and_can_be_mended(tmp_path: Path) -
     size = sum((tmp_path / "a" / path).stat().st_size for path in truths[0].paths)
     rules = ("run.failed_share_after=4", "run.max_failed_share=0.3", "run.describe.batch_series=1")
     slow = f"run.source_mb_per_s={size * 4 / 1e6}"  # four series in a second, whoever reads them
-    config = load_config(overrides=(*FAST, *rules, slow))
+    config = load_config(overrides=(*fast_settings(), *rules, slow))
     job = Job(str(tmp_path / "a"), str(tmp_path / "out"), config)
     job.index(lambda *_: None)
     hidden = [tmp_path / "a" / truth.paths[0] for truth in truths]
@@ -106,7 +106,7 @@ def _retry(out: Path, series: int) -> None:
 
 def test_metrics_of_a_run_can_be_scraped(tmp_path: Path) -> None:
     write_bulk_archive(tmp_path / "a", n_series=2, seed=3, shape_zyx=(2, 48, 48))
-    job = Job(str(tmp_path / "a"), str(tmp_path / "out"), load_config(overrides=FAST))
+    job = Job(str(tmp_path / "a"), str(tmp_path / "out"), load_config(overrides=fast_settings()))
     job.index(lambda *_: None)
     job.run(lambda progress: None)
     (node,) = ray.nodes()

@@ -9,9 +9,13 @@ from raypipe.bench.ct_kidney import CLASSES, KidneyRun, bench_ct_kidney, evaluat
 from raypipe.errors import ConfigError
 from raypipe.evaluate.measures import MACRO, MICRO
 from raypipe.train.slices import SliceFolder, read_folder
+from raypipe.train.slices_config import ViewConfig
 from tests.train.slice_folder import write_folder
 
-CHANGES = {"steps": 1, "batch_slices": 2, "checkpoint_every": 1, "init": ""}
+CHANGES = {
+    "view": ViewConfig(size_yx=(128, 128)),
+    **{"steps": 1, "batch_slices": 2, "checkpoint_every": 1, "init": ""},
+}
 RUNS = tuple(range(i, i + 2) for i in range(0, 400, 20))
 
 

@@ -18,10 +18,11 @@ from raypipe.config import load_config
 from raypipe.errors import ConfigError, RaypipeError
 from raypipe.phantom import write_bulk_archive
 from raypipe.stages import Describe, Detect, Load, Prepare, Row, start_row
+from tests.tiny_detector import fast_settings
 
 
 def test_workers_of_torch_give_the_rows_of_a_plain_loop(tmp_path: Path) -> None:
-    config = load_config(overrides=("report.engine=template", "detector.threads=1"))
+    config = load_config(overrides=fast_settings())
     write_bulk_archive(tmp_path / "a", n_series=3, seed=4, shape_zyx=(4, 128, 128))
     manifest = str(tmp_path / "manifest")
     build_index(str(tmp_path / "a"), manifest, config.index)

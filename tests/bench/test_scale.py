@@ -11,6 +11,7 @@ from raypipe.bench.scale import Imagined, ScaleRun, bench_scale, node_times, sca
 from raypipe.bench.shares import cpu_share, started_in
 from raypipe.config import load_config
 from raypipe.errors import ConfigError
+from tests.tiny_detector import fast_settings
 
 
 def _run(nodes: int, seconds: float, head_cpu_s: float) -> ScaleRun:
@@ -93,7 +94,7 @@ def test_the_job_runs_on_nodes_by_shares(tmp_path: Path) -> None:
     steps: list[str] = []
     result = bench_scale(
         tmp_path,
-        load_config(overrides=("report.engine=template",)),
+        load_config(overrides=fast_settings()),
         nodes=(1, 2),
         series=8,
         shape_zyx=(4, 64, 64),

@@ -6,6 +6,7 @@ import pytest
 
 from raypipe.bench.start import COLD, LOOP, WARM, bench_start
 from raypipe.config import load_config
+from tests.tiny_detector import fast_settings
 
 
 @pytest.mark.slow
@@ -13,7 +14,7 @@ def test_a_warm_start_is_shorter_than_a_cold_one(tmp_path: Path) -> None:
     steps: list[str] = []
     result = bench_start(
         tmp_path,
-        load_config(overrides=("report.engine=template",)),
+        load_config(overrides=fast_settings()),
         shape_zyx=(4, 64, 64),
         runs=1,
         on_step=steps.append,

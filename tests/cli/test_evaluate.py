@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from raypipe.cli.evaluate import app
 from raypipe.evaluate.detection import DetectionEvaluation
 from raypipe.evaluate.measures import MACRO, MICRO
-from tests.batch.finished_run import FAST, FinishedRun, finished_run
+from tests.batch.finished_run import FinishedRun, finished_run
+from tests.tiny_detector import fast_settings
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def run() -> FinishedRun:
 
 
 def arguments(run: FinishedRun, output: Path, *more: str) -> list[str]:
-    settings = [word for setting in FAST for word in ("--set", setting)]
+    settings = [word for setting in fast_settings() for word in ("--set", setting)]
     return ["detection", run.output.uri, str(run.truth), "-o", str(output), *settings, *more]
 
 

@@ -72,6 +72,8 @@ def test_with_the_language_model_and_an_adapter_that_a_request_names(
     tree["pipeline"]["report"] |= {
         "engine": "vllm",
         "vllm": vllm,
+        "findings_limit": 1,
+        "impression_limit": 1,
         "adapters": {"chest": str(adapter)},
     }
     config = ServeConfig.model_validate(tree)
