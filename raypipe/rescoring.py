@@ -58,12 +58,6 @@ class Rescoring(Settings):
             raise ValueError("the last layer gives one number")
         return self
 
-    def inputs(self, evidence: FloatArray, labels: Sequence[str]) -> FloatArray:
-        """(N, columns + labels): standardised, and the label as one of its columns."""
-        standard = np.nan_to_num((evidence - np.array(self.mean)) / np.array(self.scale))
-        known = np.array(self.labels)
-        return np.concatenate([standard, np.array(labels)[:, None] == known], axis=1)
-
     def scores(
         self, evidence: FloatArray, labels: Sequence[str], scores: Sequence[float]
     ) -> FloatArray:
@@ -77,11 +71,28 @@ class Rescoring(Settings):
         if not labels:
             return np.zeros(0)
         told = np.array(scores)
-        x = self.inputs(evidence, labels)
+        x = inputs(evidence, labels, self.mean, self.scale, self.labels)
         for layer in self.layers[:-1]:
             x = np.maximum(x @ np.array(layer.weight).T + np.array(layer.bias), 0.0)
         more = x @ np.array(self.layers[-1].weight[0]) + self.layers[-1].bias[0]
-        held = told.clip(1e-4, 1.0 - 1e-4)
-        anew = 1.0 / (1.0 + np.exp(-(np.log(held / (1.0 - held)) + more)))
+        anew = 1.0 / (1.0 + np.exp(-(logits(told) + more)))
         # rounding hides differences of the last bits between machines
         return np.where(np.isin(labels, self.labels), anew.round(4), told)
+
+
+def inputs(
+    evidence: FloatArray,
+    labels: Sequence[str],
+    mean: Sequence[float],
+    scale: Sequence[float],
+    known: Sequence[str],
+) -> FloatArray:
+    """(N, columns + known labels): standardised, and for each label whether it is the row's."""
+    standard = np.nan_to_num((evidence - np.array(mean)) / np.array(scale))
+    return np.concatenate([standard, np.array(labels)[:, None] == np.array(known)], axis=1)
+
+
+def logits(scores: FloatArray) -> FloatArray:
+    """Of scores from 0 to 1, held where they are finite."""
+    held = scores.clip(1e-4, 1.0 - 1e-4)
+    return np.log(held / (1.0 - held))

@@ -5,13 +5,12 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from raypipe.knowledge.graph import load_graph
 from raypipe.knowledge.windows import NETWORK_WINDOWS
 from raypipe.model.checkpoint import CheckpointInfo, save_checkpoint
 from raypipe.model.encoder import EncoderConfig, StageConfig
-from raypipe.model.network import Network, NetworkConfig, config_for
+from raypipe.model.network import Network, config_for
 from raypipe.volume.preprocess import PreprocessConfig
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="tiny-detector-")  # goes with the process
@@ -20,8 +19,8 @@ _CLASS_SPREAD = 60.0
 
 
 @cache
-def tiny_network() -> tuple[NetworkConfig, dict[str, Tensor]]:
-    """Sizes and random weights; nobody changes them."""
+def tiny_detector() -> str:
+    """Path of its weights, written once."""
     stage = StageConfig(channels=8, layers=1, heads=1, window=8)
     encoder = EncoderConfig(
         stem_channels=8, stem_stride=2, stages=(stage,), out_channels=8, pathway_grids=(16,)
@@ -34,17 +33,10 @@ def tiny_network() -> tuple[NetworkConfig, dict[str, Tensor]]:
         torch.manual_seed(0)
         network = Network(sizes, load_graph())
         network.box_head.classify.weight *= _CLASS_SPREAD
-    return sizes, network.state_dict()
-
-
-@cache
-def tiny_detector() -> str:
-    """Path of its weights, written once."""
-    sizes, state = tiny_network()
     fingerprint = PreprocessConfig().fingerprint
     info = CheckpointInfo(network=sizes, fingerprint=fingerprint, windows=NETWORK_WINDOWS)
     path = Path(_FOLDER.name) / "tiny.safetensors"
-    save_checkpoint(path, state, info)
+    save_checkpoint(path, network.state_dict(), info)
     return str(path)
 
 

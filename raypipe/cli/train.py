@@ -119,19 +119,16 @@ def rescoring(
 
         raypipe train rescoring out/train/mine/weights.safetensors -o mine.safetensors
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+    from rich.console import Console
 
     from raypipe.train.rescore import add_rescoring
     from raypipe.train.synthesis import SynthesisConfig
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
-        bar = progress.add_task("candidates of series", total=series)
+    with Console(stderr=True).status("making the first series") as status:
 
         def on_series(done: int) -> None:
-            progress.update(bar, completed=done)
-            if done == series:
-                progress.add_task("fitting, then thresholds", total=None)
+            then = "; fitting, then thresholds" if done == series else ""
+            status.update(f"candidates of {done} of {series} series{then}")
 
         metrics = add_rescoring(
             weights,

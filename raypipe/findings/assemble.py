@@ -19,7 +19,7 @@ from raypipe.findings.attributes import (
 )
 from raypipe.findings.contour import contoured
 from raypipe.findings.decode import FindingsConfig, decode
-from raypipe.findings.evidence import EVIDENCE, evidence
+from raypipe.findings.evidence import EVIDENCE, evidence, logit
 from raypipe.findings.link import Track, best_first, link, one_label_each
 from raypipe.geometry import Box, Geometry
 from raypipe.knowledge.graph import FindingNode, KnowledgeGraph, load_graph
@@ -195,10 +195,8 @@ def _probability(track: Track, config: FindingsConfig) -> float | None:
     slope = config.calibration_slope.get(track.label)
     if slope is None:
         return None
-    score = min(max(track.score, 1e-4), 1.0 - 1e-4)
-    logit = math.log(score / (1.0 - score))
     offset = config.calibration_intercept.get(track.label, 0.0)
-    return 1.0 / (1.0 + math.exp(-(slope * logit + offset)))
+    return 1.0 / (1.0 + math.exp(-(slope * logit(track.score) + offset)))
 
 
 def clipped(box: Box, geometry: Geometry) -> Box | None:

@@ -103,7 +103,7 @@ def evidence(
 
 
 def logit(score: float) -> float:
-    """Held where it is finite."""
+    """Of a score from 0 to 1, held where it is finite."""
     held = min(max(score, 1e-4), 1.0 - 1e-4)
     return math.log(held / (1.0 - held))
 

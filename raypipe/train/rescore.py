@@ -24,7 +24,7 @@ from raypipe.findings.evidence import EVIDENCE, evidence
 from raypipe.model.checkpoint import load_checkpoint
 from raypipe.model.config import DetectorConfig
 from raypipe.model.detector import Detector
-from raypipe.rescoring import Layer, Rescoring
+from raypipe.rescoring import Layer, Rescoring, inputs, logits
 from raypipe.train.backgrounds import Filled
 from raypipe.train.calibrate import take_hit, whole_series
 from raypipe.train.finish import finish
@@ -148,25 +148,23 @@ def fit_rescoring(found: Sequence[Candidates]) -> Rescoring:
             "ask for more of them, or train the detector first"
         )
     known = tuple(sorted(set(labels)))
-    width = len(EVIDENCE) + len(known)
-    start = Rescoring(
+    mean = _rounded(evidence_nf[used].mean(axis=0))
+    scale = _rounded(np.maximum(evidence_nf[used].std(axis=0), 1e-3))
+    seen = inputs(evidence_nf, labels, mean, scale, known)
+    return Rescoring(
         columns=EVIDENCE,
         labels=known,
-        mean=_rounded(evidence_nf[used].mean(axis=0)),
-        scale=_rounded(np.maximum(evidence_nf[used].std(axis=0), 1e-3)),
-        layers=(Layer(weight=((0.0,) * width,), bias=(0.0,)),),
+        mean=mean,
+        scale=scale,
+        layers=_fitted(seen[used], logits(scores[used]), hits[used]),
     )
-    inputs = start.inputs(evidence_nf, labels)[used]
-    held = scores[used].clip(1e-4, 1.0 - 1e-4)
-    layers = _fitted(inputs, np.log(held / (1.0 - held)), hits[used])
-    return start.model_copy(update={"layers": layers})
 
 
 def _fitted(
-    inputs: NDArray[np.float64], logits: NDArray[np.float64], hits: NDArray[np.bool_]
+    seen: NDArray[np.float64], before: NDArray[np.float64], hits: NDArray[np.bool_]
 ) -> tuple[Layer, ...]:
-    """Layers whose result, added to the logits, tells hits; the same every time."""
-    x, offset, y = (torch.tensor(a, dtype=torch.float32) for a in (inputs, logits, hits))
+    """Layers whose result, added to the logits of before, tells hits; the same every time."""
+    x, offset, y = (torch.tensor(a, dtype=torch.float32) for a in (seen, before, hits))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         last = nn.Linear(_HIDDEN, 1)
