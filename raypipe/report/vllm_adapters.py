@@ -27,6 +27,7 @@ class AdapterTable:
     def __init__(self, max_rank: int, adapters: Iterable[AdapterSource] = ()) -> None:
         self._max_rank = max_rank
         self._adapters: dict[str, tuple[AdapterSource, int]] = {}
+        self._before: dict[str, tuple[AdapterSource, int]] = {}
         self._last_number = 0
         self._lock = threading.Lock()
         for adapter in adapters:
@@ -58,12 +59,16 @@ class AdapterTable:
                 return
             self._last_number += 1
             self._adapters[adapter.adapter_id] = (adapter, self._last_number)
+            if known is not None:
+                self._before[adapter.adapter_id] = known
 
     def drop(self, adapter: AdapterSource) -> None:
-        """Forget an adapter, unless other weights have taken its id."""
+        """Forget an adapter, unless other weights have taken its id; what it replaced is back."""
         with self._lock:
             if self._adapters.get(adapter.adapter_id, (None, 0))[0] == adapter:
                 del self._adapters[adapter.adapter_id]
+                if adapter.adapter_id in self._before:
+                    self._adapters[adapter.adapter_id] = self._before.pop(adapter.adapter_id)
 
     def find(self, adapter_id: str) -> AdapterSource:
         """The adapter of an id; ConfigError where there is none."""
@@ -92,7 +97,7 @@ class AdapterTable:
             return self._adapters[adapter_id]
 
 
-class Turns:
+class AdapterTurns:
     """Lets requests with and without an adapter take turns, as vLLM on a CPU needs it.
 
     vLLM 0.32 marks a request without an adapter by the index -1, which its CPU kernels take for the

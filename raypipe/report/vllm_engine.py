@@ -22,7 +22,7 @@ from raypipe.report.adapter import AdapterSource
 from raypipe.report.config import VllmConfig
 from raypipe.report.engine import Candidate, Completion, FinishReason, GenerationRequest
 from raypipe.report.model_source import ModelSource
-from raypipe.report.vllm_adapters import AdapterTable, Turns
+from raypipe.report.vllm_adapters import AdapterTable, AdapterTurns
 from raypipe.report.vllm_requests import Grammars, candidates, prompt_of, sampling, search
 from raypipe.report.vllm_settings import engine_arguments, environment, start_environment
 
@@ -163,7 +163,7 @@ class VllmEngine:
                     "report.vllm.log_level to INFO to see why"
                 ) from error
         if self._max_loras and current_platform.is_cpu() and self._turns is None:
-            self._turns = Turns()
+            self._turns = AdapterTurns()
         for adapter in self._adapters.sources:
             await self._load(adapter)
 

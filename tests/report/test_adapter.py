@@ -8,7 +8,7 @@ import s3fs
 from raypipe.errors import ConfigError
 from raypipe.report.adapter import adapter_id, describe_adapter, find_adapters
 from raypipe.report.config import ReportConfig
-from raypipe.report.vllm_adapters import AdapterTable, Turns
+from raypipe.report.vllm_adapters import AdapterTable, AdapterTurns
 
 
 def _adapter(folder: Path, weights: bytes = b"weights", **settings: object) -> Path:
@@ -77,7 +77,9 @@ def test_other_weights_under_an_id_get_another_number(tmp_path: Path) -> None:
     assert table.find("a") == second and table.request("a").lora_int_id == 2
     table.drop(first)  # others have taken its id
     assert table.find("a") == second
-    table.drop(second)
+    table.drop(second)  # does not fit: the one before is back, with its number
+    assert table.find("a") == first and table.request("a").lora_int_id == 1
+    table.drop(first)
     with pytest.raises(ConfigError, match="no adapter 'a'; it has none"):
         table.request("a")
     assert table.request(None) is None
@@ -112,7 +114,7 @@ def test_an_adapter_on_s3_is_fetched_once(
 def test_requests_with_and_without_an_adapter_never_run_together() -> None:
     now, seen = {True: 0, False: 0}, {True: 0, False: 0}
 
-    async def request(turns: Turns, adapted: bool) -> None:
+    async def request(turns: AdapterTurns, adapted: bool) -> None:
         async with turns.turn(adapted):
             now[adapted] += 1
             seen[adapted] = max(seen[adapted], now[adapted])
@@ -121,7 +123,7 @@ def test_requests_with_and_without_an_adapter_never_run_together() -> None:
             now[adapted] -= 1
 
     async def all_of_them() -> None:
-        turns = Turns()
+        turns = AdapterTurns()
         await asyncio.gather(*(request(turns, n % 3 == 0) for n in range(30)))
 
     asyncio.run(all_of_them())
