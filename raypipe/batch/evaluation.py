@@ -115,8 +115,9 @@ def operating_thresholds(config: RaypipeConfig, labels: Sequence[str]) -> dict[s
     from raypipe.model.checkpoint import load_checkpoint
 
     known: dict[str, float] = {}
-    if config.detector.weights != RANDOM_WEIGHTS:
-        known = load_checkpoint(config.detector.weights)[1].thresholds
+    detector = config.detector
+    if detector.weights != RANDOM_WEIGHTS:
+        known = load_checkpoint(detector.weights, detector.weights_s3_endpoint)[1].thresholds
     findings = config.findings.completed_by(thresholds=known, slope={}, intercept={})
     return {label: findings.threshold_of(label) for label in labels}
 

@@ -70,11 +70,14 @@ def save_checkpoint(path: str | Path, state: dict[str, Tensor], info: Checkpoint
     partial.replace(target)  # a reader never sees half a file
 
 
-def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], CheckpointInfo, str]:
+def load_checkpoint(
+    path: str | Path, s3_endpoint: str | None = None
+) -> tuple[dict[str, Tensor], CheckpointInfo, str]:
     """Read weights.
 
     Args:
         path: a local file, an s3:// address, or "default" for the packaged weights.
+        s3_endpoint: address of an S3 server that is not AWS.
 
     Returns:
         tensors, info, and the first 16 hex digits of the file's sha256.
@@ -82,7 +85,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], CheckpointInfo
     Raises:
         CheckpointError: the file is missing, damaged or of another format.
     """
-    data = _read(str(path))
+    data = _read(str(path), s3_endpoint)
     try:
         return parse_checkpoint(data, CheckpointInfo)
     except ValueError as error:
@@ -110,7 +113,7 @@ def parse_checkpoint(data: bytes, kind: type[Info]) -> tuple[dict[str, Tensor], 
     return tensors, info, hashlib.sha256(data).hexdigest()[:16]
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, s3_endpoint: str | None) -> bytes:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -119,13 +122,15 @@ def _read(path: str) -> bytes:
         if "://" in path:
             import fsspec
 
-            with fsspec.open(path, "rb") as file:
+            server = {"endpoint_url": s3_endpoint} if s3_endpoint else {}
+            with fsspec.open(path, "rb", **server) as file:
                 return bytes(file.read())
         return Path(path).read_bytes()
     except (OSError, ImportError, ValueError, BotoCoreError, ClientError) as error:
         raise CheckpointError(
             f"weights: cannot read {path!r} ({type(error).__name__}); "
-            "name a safetensors file, an s3:// address that the AWS credentials open, or 'default'"
+            "name a safetensors file, an s3:// address that the AWS credentials open (for a server "
+            "other than AWS set detector.weights_s3_endpoint or AWS_ENDPOINT_URL), or 'default'"
         ) from error
 
 

@@ -20,6 +20,10 @@ class DetectorConfig(Settings):
         description="'default' for the packaged weights, a path or s3:// address of a "
         "safetensors file, or 'random' for untrained weights (tests only)",
     )
+    weights_s3_endpoint: str | None = Field(
+        default=None,
+        description="S3 server of the weights that is not AWS, with http:// or https://",
+    )
     device: str = Field(default="cpu", description="torch device, e.g. 'cpu' or 'cuda'")
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="of the forward pass; outputs are float32"

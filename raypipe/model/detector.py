@@ -57,7 +57,7 @@ class Detector:
             info, network = _random_network(config.seed, fingerprint)
             self._place(config, info, network, f"random-{config.seed}")
             return
-        state, info, weights_hash = load_checkpoint(config.weights)
+        state, info, weights_hash = load_checkpoint(config.weights, config.weights_s3_endpoint)
         check_fingerprint(info, fingerprint)
         self._place(config, info, build_network(info, state), weights_hash)
 

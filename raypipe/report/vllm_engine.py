@@ -64,7 +64,7 @@ class VllmEngine:
         self._engine: Any = None
         self._grammars: Grammars | None = None  # of this engine; made for the first beam search
         self._in_flight = 0  # touched in the event loop alone
-        self._turns: Turns | None = None
+        self._turns: AdapterTurns | None = None
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(

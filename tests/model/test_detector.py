@@ -195,6 +195,24 @@ def test_weights_at_an_address_that_cannot_be_read_are_refused(
         load_checkpoint("disk://weights")
 
 
+def test_weights_lie_on_an_s3_server_that_is_not_aws(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    info, local = _info(), tmp_path / "weights.safetensors"
+    save_checkpoint(local, build_network(info).state_dict(), info)
+    s3 = S3FileSystem(endpoint_url=s3_endpoint)
+    s3.mkdir("weights")
+    s3.put_file(str(local), "weights/mine.safetensors")
+    config = DetectorConfig(
+        weights="s3://weights/mine.safetensors", weights_s3_endpoint=s3_endpoint
+    )
+    assert (
+        Detector(config, FINGERPRINT).weights_hash
+        == Detector(DetectorConfig(weights=str(local)), FINGERPRINT).weights_hash
+    )
+
+
 def test_windows_become_channels() -> None:
     hu = torch.tensor([[[-2000, 150], [0, 40]]], dtype=torch.int16)
     stack = torch.stack([hu - 500, hu, hu + 500], dim=1)
