@@ -4,11 +4,11 @@ In: an output folder. Out: its config, its Job. Does not know: why it is taken u
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from raypipe.batch.job import Job
-from raypipe.batch.output import Output
+from raypipe.batch.output import Output, open_output
 from raypipe.config import RaypipeConfig, load_config
 from raypipe.errors import FAILURES, ConfigError
 
@@ -29,7 +29,22 @@ def known_reasons(reasons: Iterable[str]) -> tuple[str, ...]:
     return slugs
 
 
-def settings_of(output: Output, overrides: Iterable[str]) -> RaypipeConfig:
+def open_run(
+    uri: str, config: Path | None, overrides: Sequence[str]
+) -> tuple[Output, RaypipeConfig]:
+    """The folder of a run, and what to work on it by: a config that is given, or its own.
+
+    Args:
+        uri: of the folder, local or s3://.
+        config: file to go by instead of the folder's own.
+        overrides: section.key=value, over either.
+    """
+    given = load_config(config, overrides)
+    output = open_output(uri, given.archive.storage)
+    return output, given if config else settings_of(output, overrides)
+
+
+def settings_of(output: Output, overrides: Sequence[str]) -> RaypipeConfig:
     """The config that lies in the folder, with its secrets masked; the defaults where none does."""
     text = output.read_text("config.yaml")
     if text is None:

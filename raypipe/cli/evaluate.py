@@ -72,17 +72,13 @@ def detection(
     """
     from raypipe.batch.case_views import CaseViewer
     from raypipe.batch.evaluation import load_cohort, operating_thresholds
-    from raypipe.batch.output import open_output
-    from raypipe.batch.restart import settings_of
-    from raypipe.config import load_config
+    from raypipe.batch.restart import open_run
     from raypipe.evaluate.config import DetectionEvaluationConfig
     from raypipe.evaluate.detection import evaluate_detection
     from raypipe.evaluate.figure_files import write_figures
     from raypipe.evaluate.tables import write_evaluation
 
-    given = load_config(config, overrides or ())
-    run = open_output(results, given.archive.storage)
-    settings = given if config else settings_of(run, overrides or ())
+    run, settings = open_run(results, config, overrides or ())
     cohort = load_cohort(run, truth, settings, scores=image_scores)
     measures = DetectionEvaluationConfig(
         labels=cohort.labels,

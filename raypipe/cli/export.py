@@ -50,14 +50,10 @@ def export(
         raypipe export results exported --format sr,seg --identity source --series 3f2a
     """
     from raypipe.batch.export import Exporter, parse_formats
-    from raypipe.batch.output import open_output
-    from raypipe.batch.restart import check_hash_key, settings_of
-    from raypipe.config import load_config
+    from raypipe.batch.restart import check_hash_key, open_run
 
     chosen = (*(overrides or ()), *([f"export.identity={identity}"] if identity else ()))
-    given = load_config(config, chosen)
-    run = open_output(results, given.archive.storage)
-    settings = given if config else settings_of(run, chosen)
+    run, settings = open_run(results, config, chosen)
     if settings.export.identity == "keyed":
         check_hash_key(settings)
     exporter = Exporter(run, out, parse_formats(formats), settings)

@@ -27,15 +27,11 @@ def retry(
 
         raypipe retry results --reason quarantined --reason decoder_timeout
     """
-    from raypipe.batch.output import open_output
-    from raypipe.batch.restart import check_hash_key, job_of, known_reasons, settings_of
+    from raypipe.batch.restart import check_hash_key, job_of, known_reasons, open_run
     from raypipe.cli.display import run_progress, show_run_summary
-    from raypipe.config import load_config
 
     wanted = known_reasons(reasons or ())
-    given = load_config(config, overrides or ())
-    results = open_output(output, given.archive.storage)
-    settings = given if config else settings_of(results, overrides or ())
+    results, settings = open_run(output, config, overrides or ())
     check_hash_key(settings)
     job = job_of(results, settings)
     typer.echo(f"{job.retry_failed(wanted)} failed series will be done again")
