@@ -1,7 +1,7 @@
-"""A small network that scores a candidate anew by the evidence for it: its numbers and its sums.
+"""Small networks that score a candidate anew by the evidence for it: their numbers and sums.
 
-In: rows of evidence, labels, scores. Out: scores. Does not know: what the columns mean, how it was
-fitted, where it is stored.
+In: rows of evidence, labels, scores. Out: scores. Does not know: what the columns mean, how the
+networks were fitted, where they are stored.
 
 False-positive reduction, as the second stage of computer-aided detection is called: the first
 looks at slices, this one at what its boxes form together.
@@ -35,27 +35,30 @@ class Layer(Settings):
 class Rescoring(Settings):
     """Weights of the second stage.
 
-    The score's logit grows by what the layers make of the standardised columns and of the label,
-    with ReLU between the layers. A column that is not known counts as its mean.
+    The score's logit grows by what the networks make of the standardised columns and of the label,
+    in the mean; each has ReLU between its layers. A column that is not known counts as its mean.
     """
 
     columns: tuple[str, ...] = Field(min_length=1, description="names of the evidence, in order")
     labels: tuple[str, ...] = Field(min_length=1, description="labels that it was fitted on")
     mean: tuple[float, ...] = Field(description="of each column")
     scale: tuple[float, ...] = Field(description="standard deviation of each column, positive")
-    layers: tuple[Layer, ...] = Field(min_length=1, description="from columns and labels to one")
+    networks: tuple[tuple[Layer, ...], ...] = Field(
+        min_length=1, description="layers of each, from columns and labels to one number"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if not len(self.columns) == len(self.mean) == len(self.scale) or min(self.scale) <= 0:
             raise ValueError("columns, mean and scale are of one length, scale is positive")
-        width = len(self.columns) + len(self.labels)
-        for layer in self.layers:
-            if len(layer.weight[0]) != width:
-                raise ValueError(f"a layer takes {len(layer.weight[0])} numbers, not {width}")
-            width = len(layer.bias)
-        if width != 1:
-            raise ValueError("the last layer gives one number")
+        for network in self.networks:
+            width = len(self.columns) + len(self.labels)
+            for layer in network:
+                if len(layer.weight[0]) != width:
+                    raise ValueError(f"a layer takes {len(layer.weight[0])} numbers, not {width}")
+                width = len(layer.bias)
+            if width != 1:
+                raise ValueError("the last layer gives one number")
         return self
 
     def scores(
@@ -72,12 +75,19 @@ class Rescoring(Settings):
             return np.zeros(0)
         told = np.array(scores)
         x = inputs(evidence, labels, self.mean, self.scale, self.labels)
-        for layer in self.layers[:-1]:
-            x = np.maximum(x @ np.array(layer.weight).T + np.array(layer.bias), 0.0)
-        more = x @ np.array(self.layers[-1].weight[0]) + self.layers[-1].bias[0]
+        more = np.mean([_run(network, x) for network in self.networks], axis=0)
         anew = 1.0 / (1.0 + np.exp(-(logits(told) + more)))
         # rounding hides differences of the last bits between machines
         return np.where(np.isin(labels, self.labels), anew.round(4), told)
+
+
+def _run(network: Sequence[Layer], x: FloatArray) -> FloatArray:
+    """(N,) what a network makes of (N, columns and labels)."""
+    *hidden, last = network
+    for layer in hidden:
+        x = np.maximum(x @ np.array(layer.weight).T + np.array(layer.bias), 0.0)
+    out: FloatArray = x @ np.array(last.weight[0]) + last.bias[0]
+    return out
 
 
 def inputs(

@@ -8,9 +8,11 @@ TWO = Rescoring(
     labels=("liver_cyst", "liver_mass"),
     mean=(1.0, 10.0),
     scale=(2.0, 5.0),
-    layers=(
-        Layer(weight=((1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.5)), bias=(0.0, 0.25)),
-        Layer(weight=((2.0, 4.0),), bias=(-1.0,)),
+    networks=(
+        (
+            Layer(weight=((1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 0.5)), bias=(0.0, 0.25)),
+            Layer(weight=((2.0, 4.0),), bias=(-1.0,)),
+        ),
     ),
 )
 
@@ -22,6 +24,13 @@ def test_the_logit_grows_by_what_the_layers_say() -> None:
     more = np.array([2.0 * 1.0 + 4.0 * 1.75 - 1.0, -1.0])
     odds = np.array([1.0, 4.0]) * np.exp(more)
     np.testing.assert_allclose(scores, odds / (1 + odds), atol=5e-5)
+
+
+def test_several_networks_speak_in_the_mean() -> None:
+    constant = (Layer(weight=((0.0, 0.0, 0.0, 0.0),), bias=(3.0,)),)
+    both = TWO.model_copy(update={"networks": (*TWO.networks, constant)})
+    scores = both.scores(np.array([[-5.0, 20.0]]), ["liver_cyst"], [0.5])
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-(-1.0 + 3.0) / 2)), atol=5e-5)
 
 
 def test_what_is_not_known_counts_as_the_mean() -> None:
@@ -40,7 +49,7 @@ def test_a_label_never_seen_keeps_its_score_and_none_give_none() -> None:
         ({"mean": (1.0,)}, "of one length"),
         ({"scale": (1.0, 0.0)}, "positive"),
         ({"labels": ("liver_cyst",)}, "takes 4 numbers, not 3"),
-        ({"layers": TWO.layers[:1]}, "gives one number"),
+        ({"networks": (TWO.networks[0][:1],)}, "gives one number"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:

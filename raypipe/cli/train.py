@@ -103,7 +103,7 @@ def average(
 def rescoring(
     weights: Annotated[str, typer.Argument(help="A safetensors file, s3://, or 'default'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File of weights to write.")],
-    series: Annotated[int, typer.Option(min=1, help="Phantoms to fit the second stage on.")] = 600,
+    series: Annotated[int, typer.Option(min=1, help="Phantoms to fit the second stage on.")] = 1200,
     seed: Annotated[int, typer.Option(min=0, help="Of the first of them.")] = 810_000,
     calibration_series: Annotated[
         int, typer.Option(min=0, help="Phantoms to fit thresholds and probabilities on; 0: none.")

@@ -19,6 +19,7 @@ from raypipe.findings.attributes import BODY_HU, mean_hu
 from raypipe.findings.contour import Surroundings
 from raypipe.findings.decode import slice_of
 from raypipe.findings.link import Track, strong_boxes
+from raypipe.findings.piece import PIECE, piece_of
 from raypipe.geometry import Box
 from raypipe.types import HuArray, ModelInput
 
@@ -55,10 +56,11 @@ EVIDENCE = (
     "contrast by noise",
     "goes on below",
     "goes on above",
+    *PIECE,
 )
 """The columns of `evidence`. Scores are logits; lengths are logarithms of mm."""
 
-_HU_COLUMNS = 7
+_HU_COLUMNS = 7 + len(PIECE)
 """The last so many are NaN without HU."""
 _SAME_PLACE_IOU = 0.3
 
@@ -79,7 +81,8 @@ def evidence(
     """
     if not tracks:
         return np.zeros((0, len(EVIDENCE)))
-    spacing_z, _, pixel = model_input.geometry.spacing_zyx_mm
+    spacing = model_input.geometry.spacing_zyx_mm
+    spacing_z, _, pixel = spacing
     last = len(model_input.hu) - 1
     course = [
         (*_of_scores(track), *_of_course(track, spacing_z, pixel), *beside)
@@ -96,7 +99,7 @@ def evidence(
         for track in tracks
     ]
     if has_hu:
-        grey = [_of_grey_values(track, model_input.hu) for track in tracks]
+        grey = [_of_grey_values(track, model_input.hu, spacing) for track in tracks]
     else:
         grey = [(math.nan,) * _HU_COLUMNS] * len(tracks)
     return np.concatenate([np.array(part) for part in (course, where, series, grey)], axis=1)
@@ -190,7 +193,9 @@ def _is_cut(track: Track, last_slice: int) -> bool:
     return slice_of(track.detections[0]) == 0 or slice_of(track.detections[-1]) == last_slice
 
 
-def _of_grey_values(track: Track, hu: HuArray) -> tuple[float, ...]:
+def _of_grey_values(
+    track: Track, hu: HuArray, spacing_zyx_mm: tuple[float, float, float]
+) -> tuple[float, ...]:
     around = Surroundings.of(hu, track.best.box_zyx)
     contrast = around.contrast()
     level = 0.0 if math.isnan(around.level) else around.level
@@ -204,6 +209,7 @@ def _of_grey_values(track: Track, hu: HuArray) -> tuple[float, ...]:
         min(abs(contrast) / max(noise, 3.0), 20.0) / 5.0,
         _goes_on(hu, boxes[0].box_zyx, -1, contrast),
         _goes_on(hu, boxes[-1].box_zyx, 1, contrast),
+        *piece_of(track, hu, around, spacing_zyx_mm),
     )
 
 

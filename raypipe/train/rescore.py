@@ -33,7 +33,8 @@ from raypipe.volume.preprocess import preprocess
 
 LEAST_SCORE = 0.2
 """Candidates below are too many and too hopeless to fit on."""
-_HIDDEN, _DROPOUT, _DECAY, _RATE, _EPOCHS, _BATCH = 32, 0.4, 0.1, 3e-3, 20, 256
+_NETWORKS = 3
+_HIDDEN, _DROPOUT, _DECAY, _RATE, _EPOCHS, _BATCH = 64, 0.2, 0.01, 3e-3, 40, 1024
 _DIGITS = 5
 
 
@@ -150,23 +151,24 @@ def fit_rescoring(found: Sequence[Candidates]) -> Rescoring:
     known = tuple(sorted(set(labels)))
     mean = _rounded(evidence_nf[used].mean(axis=0))
     scale = _rounded(np.maximum(evidence_nf[used].std(axis=0), 1e-3))
-    seen = inputs(evidence_nf, labels, mean, scale, known)
+    seen = inputs(evidence_nf, labels, mean, scale, known)[used]
+    before = logits(scores[used])
     return Rescoring(
         columns=EVIDENCE,
         labels=known,
         mean=mean,
         scale=scale,
-        layers=_fitted(seen[used], logits(scores[used]), hits[used]),
+        networks=tuple(_fitted(seen, before, hits[used], seed) for seed in range(_NETWORKS)),
     )
 
 
 def _fitted(
-    seen: NDArray[np.float64], before: NDArray[np.float64], hits: NDArray[np.bool_]
+    seen: NDArray[np.float64], before: NDArray[np.float64], hits: NDArray[np.bool_], seed: int
 ) -> tuple[Layer, ...]:
-    """Layers whose result, added to the logits of before, tells hits; the same every time."""
+    """Layers whose result, added to the logits of before, tells hits; the same for a seed."""
     x, offset, y = (torch.tensor(a, dtype=torch.float32) for a in (seen, before, hits))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         last = nn.Linear(_HIDDEN, 1)
         nn.init.zeros_(last.weight)  # it starts from the first stage's scores
         nn.init.zeros_(last.bias)

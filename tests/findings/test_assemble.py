@@ -206,7 +206,7 @@ def test_the_second_stage_decides_what_is_claimed_and_in_which_order() -> None:
         labels=labels,
         mean=(0.0,) * len(EVIDENCE),
         scale=(1.0,) * len(EVIDENCE),
-        layers=(flat,),
+        networks=((flat,),),
     )
     grid = phantom.volume.geometry
     plain = assemble_findings(prediction, model_input, grid, (), True, CONFIG, None)
