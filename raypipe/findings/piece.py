@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from raypipe.findings.contour import Surroundings
-from raypipe.findings.decode import slice_of
-from raypipe.findings.link import Track, strong_boxes
+from raypipe.findings.link import Track
 from raypipe.types import HuArray
 
 PIECE = ("filled", "beyond", "sides left", "first axes", "last axes")
@@ -70,23 +69,16 @@ def piece_of(
     )
 
 
-def _strong_slices(track: Track) -> tuple[int, int]:
-    """First slice that says something, and one past the last."""
-    boxes = strong_boxes(track.detections)
-    return slice_of(boxes[0]), slice_of(boxes[-1]) + 1
-
-
 def _looked_at(
     track: Track, shape_zhw: tuple[int, ...], spacing_zyx_mm: tuple[float, float, float]
 ) -> tuple[slice, slice, slice]:
     """The box and a margin, within the series."""
-    z0, z1 = _strong_slices(track)
-    (_, y0, x0), (_, y1, x1) = track.box_zyx.lower_zyx, track.box_zyx.upper_zyx
+    (z0, y0, x0), (z1, y1, x1) = track.box_zyx.lower_zyx, track.box_zyx.upper_zyx
     margin = max(_LEAST_MARGIN, _MARGIN * max(y1 - y0, x1 - x0))
     slices = max(1, round(margin * spacing_zyx_mm[2] / spacing_zyx_mm[0]))
     depth, height, width = shape_zhw
     return (
-        slice(max(0, z0 - slices), min(depth, z1 + slices)),
+        slice(max(0, int(z0) - slices), min(depth, int(z1) + slices)),
         slice(max(0, int(y0 - margin)), min(height, math.ceil(y1 + margin))),
         slice(max(0, int(x0 - margin)), min(width, math.ceil(x1 + margin))),
     )
@@ -94,7 +86,7 @@ def _looked_at(
 
 def _box_in(track: Track, first_zyx: tuple[int, int, int], step: int) -> tuple[slice, ...]:
     """The track's box among the voxels looked at; at least one row and column of them."""
-    z0, z1 = _strong_slices(track)
+    z0, z1 = int(track.box_zyx.lower_zyx[0]), int(track.box_zyx.upper_zyx[0])
     out = [slice(z0 - first_zyx[0], z1 - first_zyx[0])]
     for axis in (1, 2):
         lower, upper = track.box_zyx.lower_zyx[axis], track.box_zyx.upper_zyx[axis]
