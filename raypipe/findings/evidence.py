@@ -209,7 +209,7 @@ def _of_grey_values(
         min(abs(contrast) / max(noise, 3.0), 20.0) / 5.0,
         _goes_on(hu, boxes[0].box_zyx, -1, contrast),
         _goes_on(hu, boxes[-1].box_zyx, 1, contrast),
-        *piece_of(track, hu, around, spacing_zyx_mm),
+        *piece_of(track, hu, around.level, contrast, spacing_zyx_mm),
     )
 
 

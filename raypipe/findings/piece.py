@@ -1,6 +1,6 @@
 """The thing that a track lies on: how far it fills its box, leaves it, and is drawn out.
 
-In: a track, HU, what lies around its best box. Out: one row of numbers.
+In: a track, HU, how its best box differs from what surrounds it. Out: one row of numbers.
 Does not know: scores, labels, which of the numbers matter.
 
 A nodule is a piece that ends on all sides within little more than its box; a vessel, a rib or a
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from raypipe.findings.contour import Surroundings
 from raypipe.findings.link import Track
 from raypipe.types import HuArray
 
@@ -34,23 +33,26 @@ NOTHING = (0.0,) * len(PIECE)
 
 
 def piece_of(
-    track: Track, hu_zhw: HuArray, around: Surroundings, spacing_zyx_mm: tuple[float, float, float]
+    track: Track,
+    hu_zhw: HuArray,
+    level: float,
+    contrast: float,
+    spacing_zyx_mm: tuple[float, float, float],
 ) -> tuple[float, ...]:
     """PIECE of what a track lies on; NOTHING where it does not differ from what surrounds it.
 
     Args:
         track: on the grid of the HU.
         hu_zhw: (slices, rows, columns) HU.
-        around: of the track's best box.
+        level, contrast: HU around the track's best box, and of the box above it; 0: not known.
         spacing_zyx_mm: of the grid.
     """
-    contrast = around.contrast()
     if contrast == 0.0:
         return NOTHING
     z, y, x = _looked_at(track, hu_zhw.shape, spacing_zyx_mm)
     step = max(1, max(y.stop - y.start, x.stop - x.start) // _PIXELS)
     hu = hu_zhw[z, y.start : y.stop : step, x.start : x.stop : step].astype(np.float32)
-    pieces, _ = ndimage.label(np.sign(contrast) * (hu - around.level) > abs(contrast) / 2.0)
+    pieces, _ = ndimage.label(np.sign(contrast) * (hu - level) > abs(contrast) / 2.0)
     box = _box_in(track, (z.start, y.start, x.start), step)
     in_box = pieces[box]
     own = np.bincount(in_box.ravel(), minlength=1)

@@ -27,7 +27,8 @@ def track_on(z0: int, z1: int, center_yx: tuple[float, float], size: float) -> T
 
 def told(track: Track, hu: HuArray) -> dict[str, float]:
     around = Surroundings.of(hu, track.best.box_zyx)
-    return dict(zip(PIECE, piece_of(track, hu, around, SPACING), strict=True))
+    found = piece_of(track, hu, around.level, around.contrast(), SPACING)
+    return dict(zip(PIECE, found, strict=True))
 
 
 def distance_mm(hu: HuArray, center_zyx: tuple[float, float, float]) -> HuArray:
@@ -70,11 +71,13 @@ def test_a_cyst_darker_than_its_organ_is_a_piece_too() -> None:
 def test_nothing_where_nothing_stands_out() -> None:
     hu = np.full((20, 80, 80), 40, np.int16)
     track = track_on(8, 12, (40.0, 40.0), 8.0)
-    assert piece_of(track, hu, Surroundings.of(hu, track.best.box_zyx), SPACING) == NOTHING
+    around = Surroundings.of(hu, track.best.box_zyx)
+    assert piece_of(track, hu, around.level, around.contrast(), SPACING) == NOTHING
 
 
 def test_nothing_where_what_stands_out_lies_outside_the_box() -> None:
     hu = np.full((20, 80, 80), 40, np.int16)
     hu[8, 4:6, 4:6] = 200
     around = Surroundings.of(hu, track_on(8, 9, (5.0, 5.0), 2.0).best.box_zyx)
-    assert piece_of(track_on(10, 12, (60.0, 60.0), 8.0), hu, around, SPACING) == NOTHING
+    track = track_on(10, 12, (60.0, 60.0), 8.0)
+    assert piece_of(track, hu, around.level, around.contrast(), SPACING) == NOTHING
